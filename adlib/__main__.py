@@ -1,0 +1,361 @@
+"""python -m adlib …: the terminal's door, and the worker's.
+
+Exit code 0: done; 1: one sentence on the error stream says what is wrong; 2: the command itself was mistyped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from adlib import datasets, intake, jobs, metrics, registry, store, weights, workflow
+from adlib.contract import AdlibError, Backbone, DataError, Sample, Stopped
+
+_EPILOG = """\
+examples:
+  python -m adlib fit bottle --normals parts/good --method patchcore --backbone resnet18 --weights weights/
+  python -m adlib evaluate bottle --test parts/test --json figures.json
+  python -m adlib score bottle new/*.png --csv scores.csv --heatmaps heat/
+
+RUN is a name or id in the workspace, or the path of a run folder.
+ADLIB_WORKSPACE  where data sets and runs are kept (default: ./workspace)
+ADLIB_WEIGHTS    file or folder with backbone weights       ADLIB_DATA  folder that the browser may read pictures from
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m adlib",
+        description="Visual anomaly detection: normal pictures in, heatmaps out.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+
+    def command(name: str, help: str, run: Any) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=help, description=help)
+        made.set_defaults(run=run)
+        return made
+
+    made = command("methods", "list the methods and their settings", _methods)
+    made.add_argument("--json", action="store_true", help="print JSON")
+
+    made = command("weights", "list the backbones' weights on this machine, or fetch some by name", _weights)
+    made.add_argument("names", nargs="*", metavar="NAME", help="timm architectures to fetch")
+    made.add_argument("--json", action="store_true", help="print JSON")
+
+    made = command("fit", "learn from normal pictures", _fit)
+    made.add_argument("run_name", metavar="RUN")
+    made.add_argument(
+        "--normals", required=True, type=Path, metavar="DIR", help="folder, zip or .npz of normal pictures"
+    )
+    made.add_argument("--method", default="patchcore", metavar="KEY", help="one of `methods` (default: patchcore)")
+    made.add_argument(
+        "--backbone", default="offline", metavar="NAME", help="timm architecture (default: offline, built in)"
+    )
+    made.add_argument("--weights", default="", metavar="FILE_OR_DIR", help="where to look for the weights first")
+    made.add_argument(
+        "--stages", default="", metavar="1,2,3", help="levels of the network (default: the method's usual ones)"
+    )
+    made.add_argument(
+        "--size", default=256, type=int, help="side of the square every picture is resized to (default: 256)"
+    )
+    made.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
+    made.add_argument("--letterbox", action="store_true", help="keep the pictures' proportions")
+    made.add_argument(
+        "--set", action="append", default=[], metavar="key=value", dest="settings", help="a setting of the method"
+    )
+    made.add_argument("--seed", default=0, type=int)
+    made.add_argument(
+        "--alpha", default=0.01, type=float, help="share of good parts that may raise an alarm (default: 0.01)"
+    )
+    made.add_argument("--json", action="store_true", help="print JSON")
+
+    made = command("evaluate", "judge labelled test pictures", _evaluate)
+    made.add_argument("run_name", metavar="RUN")
+    made.add_argument(
+        "--test", required=True, type=Path, metavar="DIR", help="good/ and one folder for each kind of defect"
+    )
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+
+    made = command("score", "judge new pictures", _score)
+    made.add_argument("run_name", metavar="RUN")
+    made.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE_OR_DIR")
+    made.add_argument("--csv", type=Path, metavar="FILE")
+    made.add_argument("--heatmaps", type=Path, metavar="DIR", help="write one PNG with legend for each picture")
+    made.add_argument("--json", action="store_true", help="print JSON")
+
+    made = command("worker", "work on queued fits (started by the dashboard by itself)", _worker)
+    made.add_argument(
+        "--idle", default=jobs.IDLE_SECONDS, type=float, metavar="SECONDS", help="go home after so long without work"
+    )
+    return parser
+
+
+# --- helpers ----------------------------------------------------------------------------------------------------------
+
+
+def _tick(fraction: float, message: str, /, **numbers: Any) -> None:
+    """Progress on the error stream, on one line, and only for a person who is looking."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{fraction:4.0%} {message.format(**numbers)}" + ("\n" if fraction >= 1 else ""))
+        sys.stderr.flush()
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _dump(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def _run_folder(name: str) -> Path:
+    """Where a new run goes: a plain name lies in the workspace, anything with a separator is a path."""
+    is_path = Path(name).is_absolute() or os.sep in name or "/" in name or name.startswith(".")
+    folder = Path(name).expanduser().resolve() if is_path else store.workspace() / "runs" / store.checked_id(name)
+    if folder.exists() and not (folder / "request.json").exists() and any(folder.iterdir()):
+        raise DataError(
+            "'{folder}' holds other files. Choose a new or an empty folder for the run.", folder=str(folder)
+        )
+    return folder
+
+
+def _items(path: Path, prefix: str = "") -> Iterator[intake.Item | intake.Refused]:
+    if not path.exists():
+        raise DataError("'{path}' does not exist. Give a folder, a zip or a .npz file.", path=str(path))
+    for item in intake.from_folder(path, links=True) if path.is_dir() else intake.from_file(path):
+        yield dataclasses.replace(item, name=prefix + item.name)
+
+
+def _gather(path: Path, items: Iterator[intake.Item | intake.Refused]) -> tuple[store.Dataset, intake.Taken]:
+    """A data set of the pictures where they lie; the same path is the same data set, listed anew."""
+    id = "cli-" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:20]
+    dataset = store.Dataset.create(path.resolve().name, f"folder {path.resolve()}", id)
+    taken = intake.take(dataset, items, _tick, in_place=path.is_dir())
+    return dataset, taken
+
+
+def _print_refused(refused: Sequence[Any]) -> None:
+    if refused:
+        _tell(f"{len(refused)} refused:")
+        for one in refused:
+            _tell(f"  {one.name}: {one.reason}")
+
+
+def _refused_json(refused: Sequence[Any]) -> list[dict[str, str]]:
+    return [{"name": one.name, "reason": str(one.reason)} for one in refused]
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def _methods(args: argparse.Namespace) -> None:
+    found = []
+    for key, card in registry.METHODS.items():
+        known = [
+            {"name": s.name, "default": s.default, "takes": registry.allowed(s), "help": s.help}
+            for s in registry.settings(key)
+        ]
+        found.append({"key": key, **dataclasses.asdict(card), "settings": known})
+    if args.json:
+        return _dump(found)
+    for method in found:
+        print(f"{method['key']:<14}{method['title']}: {method['good_at']}")
+        for known in method["settings"]:
+            print(f"{'':<14}--set {known['name']}={known['default']}  {known['takes']}. {known['help']}")
+    return None
+
+
+def _weights(args: argparse.Namespace) -> None:
+    for name in args.names:
+        path = weights.fetch(name, _tick)
+        _tell(f"{name}: {path}")
+    found: list[dict[str, Any]] = []
+    for one in weights.ready():
+        row = {"name": one.name, "ready": one.offline or one.path is not None, "file": str(one.path or "")}
+        found.append({**row, "megabytes": one.megabytes, "licence": one.licence})
+    if args.json:
+        return _dump(found)
+    for row in found:
+        state = "ready  " if row["ready"] else "missing"
+        print(f"{state}  {row['name']:<40}{row['megabytes']:>8.1f} MB  {row['licence']:<18}{row['file']}")
+    return None
+
+
+def _fit(args: argparse.Namespace) -> None:
+    settings = registry.parse(args.method, args.settings)
+    if not registry.uses_backbone(args.method) and args.size != 256:
+        raise AdlibError(
+            "{method} uses no network; --size has no effect on it.", method=registry.card(args.method).title
+        )
+    try:
+        stages = tuple(int(level) for level in args.stages.split(",") if level.strip())
+    except ValueError:
+        raise AdlibError(
+            "--stages takes whole numbers with commas between, such as 1,2,3; got '{got}'.", got=args.stages
+        ) from None
+    backbone = Backbone(args.backbone, stages, args.size, args.weights, args.precision)
+    folder = _run_folder(args.run_name)
+    dataset, taken = _gather(args.normals, _items(args.normals))
+    request = workflow.Request(
+        dataset.id, args.method, settings, backbone if registry.uses_backbone(args.method) else None,
+        args.seed, args.alpha, args.letterbox,
+    )  # fmt: skip
+    run = store.Run.create(folder)
+    run.forget()
+    _, calibration = workflow.fit(request, dataset, run, _tick)
+    _, refused = datasets.samples(dataset)
+    card = run.card
+    if args.json:
+        _dump(
+            {
+                "run": str(run.folder), **{name: card[name] for name in ("method", "settings", "backbone", "seed", "normals")},
+                "layout": str(taken.layout), "refused": _refused_json(refused),
+                "notes": [{"name": name, "note": str(note)} for name, note in taken.notes],
+                "threshold": calibration.threshold.value, "rule": str(calibration.threshold.rule),
+                "unit": calibration.unit, "fit_seconds": card["fit_seconds"], "peak_mb": card["peak_mb"],
+            }
+        )  # fmt: skip
+        return
+    _tell(str(taken.layout))
+    _print_refused(refused)
+    for name, note in taken.notes[:20]:
+        _tell(f"  {name}: {note}")
+    normals = card["normals"]
+    print(f"run        {run.folder}")
+    print(f"fitted     {normals['fitted']} normals in {card['fit_seconds']:.1f} s, peak {card['peak_mb']:.0f} MB")
+    print(
+        f"calibrated {normals['calibrating']} normals"
+        + (" in 5 folds or one by one" if normals["cross_fitted"] else " held out")
+    )
+    print(f"threshold  {calibration.threshold.value:.6g}: {calibration.threshold.rule}")
+
+
+def _test_items(path: Path) -> Iterator[intake.Item | intake.Refused]:
+    """The tests; when the folder is the `test` of an MVTec AD tree, with the masks that lie beside it."""
+    masks = path.resolve().parent / "ground_truth"
+    if path.is_dir() and path.resolve().name == "test" and masks.is_dir():
+        yield from _items(path, "test/")
+        yield from _items(masks, "ground_truth/")
+    else:
+        yield from _items(path)
+
+
+def _as_tests(dataset: store.Dataset, samples: Sequence[Sample]) -> list[Sample]:
+    """Everything labelled is a test here, unless the folders themselves say which good pictures are for testing."""
+    if any(folder["role"] == "test_normal" for folder in dataset.meta["folders"].values()):
+        return workflow.labelled_tests(samples)
+    return [dataclasses.replace(s, split="test") for s in samples if s.label is not None]
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    fitted = workflow.load(store.Run.open(args.run_name))
+    dataset, _ = _gather(args.test, _test_items(args.test))
+    samples, refused = datasets.samples(dataset)
+    report = workflow.evaluate(fitted, _as_tests(dataset, samples), _tick, white=dataset.meta["white"])
+    figures = {
+        **dataclasses.asdict(report),
+        "skipped": [str(s) for s in report.skipped],
+        "refused": _refused_json(refused),
+    }
+    if args.json:
+        store.write_json(args.json, figures)
+    _print_refused(refused)
+    for name in ("image_auroc", "image_ap", "image_f1_oracle", "pixel_auroc", "aupro", "fpr", "tpr"):
+        value, interval = figures[name], figures["intervals"].get(name)
+        shown = "–" if value is None else f"{value:.4f}"
+        print(f"{name:<16}{shown}" + (f"  [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""))
+    print(f"{'pictures':<16}{report.n_normal} normal, {report.n_defect} defective, {report.ms_per_image:.1f} ms each")
+    for sentence in (*report.skipped, *metrics.warnings_of(report)):
+        _tell(str(sentence))
+
+
+def _pictures(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            found = (p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix.lower() in intake.SUFFIXES)
+            yield from (p for p in found if not p.name.startswith("."))
+        else:
+            yield path
+
+
+def _score(args: argparse.Namespace) -> None:
+    import csv
+
+    fitted = workflow.load(store.Run.open(args.run_name))
+    line = fitted.calibration.threshold.value
+    rows: list[dict[str, Any]] = []
+    failed: list[str] = []
+    taken: set[str] = set()
+    for path in _pictures(args.pictures):
+        try:
+            look = workflow.look(fitted, path)
+        except AdlibError as error:
+            failed.append(f"{path}: {error}")
+            continue
+        verdict = "defect" if look.alarm else "normal"
+        rows.append(
+            {
+                "path": str(path),
+                "score": look.score,
+                "normalised": look.normalised,
+                "threshold": line,
+                "verdict": verdict,
+            }
+        )
+        if not args.json:
+            print(
+                f"{verdict:<8}{look.ratio:6.2f}x threshold  score {look.score:.6g}  normalised {look.normalised:.3f}  {path}"
+            )
+        if args.heatmaps and look.heat is not None:
+            from adlib import overlays
+
+            stem, n = path.stem, 2
+            while stem in taken:  # pictures of one name from two folders
+                stem, n = f"{path.stem}-{n}", n + 1
+            taken.add(stem)
+            png = overlays.heatmap_png(look, fitted.run.title)
+            store.write_bytes(args.heatmaps / f"{stem}.png", png)
+    if args.csv:
+        with open(args.csv, "w", newline="", encoding="utf-8") as file:
+            sheet = csv.DictWriter(file, ["path", "score", "normalised", "threshold", "verdict"])
+            sheet.writeheader()
+            sheet.writerows(rows)
+    if args.json:
+        _dump({"pictures": rows, "refused": failed})
+    for line_ in failed:
+        _tell(line_)
+    if not rows:
+        raise DataError("None of the pictures could be judged.")
+
+
+def _worker(args: argparse.Namespace) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    jobs.work(args.idle)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit code."""
+    args = _parser().parse_args(arguments)
+    try:
+        args.run(args)
+    except AdlibError as error:
+        _tell(str(error))
+        return 1
+    except KeyboardInterrupt:
+        _tell(f"\n{Stopped()}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,266 @@
+"""A memory of normals: a bounded sample of a stream, its coreset, and exact nearest neighbours in it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adlib.contract import Tick, silent
+from adlib.threads import in_slices, one_thread
+
+# --- a bounded sample of a stream -------------------------------------------------------------------------------------
+
+
+class Reservoir:
+    """At most `capacity` rows of a stream of known length, every row with the same chance to be in it.
+
+    Each picture gives the same number of rows, drawn by `generator`; where that is not a whole number, which pictures give
+    one more is chance too.  Memory is taken once.
+    """
+
+    def __init__(self, capacity: int, pictures: int, generator: torch.Generator) -> None:
+        self.capacity, self.pictures, self.generator = capacity, pictures, generator
+        self._rows: Tensor | None = None
+        self._seen = self._filled = 0
+        self._luck = torch.rand((), generator=generator, dtype=torch.float64).item()
+
+    def add(self, rows: Tensor) -> None:
+        """rows: (P, D) of the next picture; P and D are the same for all."""
+        patches = len(rows)
+        if self._rows is None:
+            self.capacity = min(self.capacity, self.pictures * patches)
+            self._rows = torch.empty(self.capacity, rows.shape[1])
+        self._seen += 1
+        end = (
+            int(self.capacity * self._seen / self.pictures + self._luck)
+            if self._seen < self.pictures
+            else self.capacity
+        )
+        wanted = end - self._filled
+        if wanted < patches:
+            rows = rows[torch.randperm(patches, generator=self.generator)[:wanted].sort().values.to(rows.device)]
+        self._rows[self._filled : end] = rows
+        self._filled = end
+
+    def rows(self) -> Tensor:
+        """(N, D) float32 on the CPU, in the order of the stream."""
+        assert self._rows is not None
+        assert self._filled == self.capacity, "the stream was shorter than promised"
+        return self._rows
+
+
+# --- coreset ----------------------------------------------------------------------------------------------------------
+
+REACH = 2000.0  # length of the longest row, in steps of the grid
+POOL = 2048  # points looked at together: their coordinates stay in the processor's cache
+CELLS = 1 << 20  # products made at once: 4 MB, which stay there too
+
+
+def on_grid(points: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """(N, d) → (N, d) float32 whole numbers: centred, and scaled so that the longest row has length REACH.
+
+    out: where to put them; None: a new array.
+    All products of such rows, their sums in any order and their squared distances are whole numbers below 2^24, which
+    float32 holds exactly.  So distances are the same to the bit however they are computed, equal points are at distance
+    exactly 0, and ties are ties.  The error of rounding, 0.3 of a step, is far below any distance that matters.
+    """
+    grid = np.subtract(points, points.mean(axis=0, dtype=np.float64).astype(np.float32), out=out)
+    length = max(float(np.sqrt(_squares(rows).max())) for rows in np.array_split(grid, len(grid) // 4096 + 1))
+    grid *= REACH / length if length > 0 else 0.0
+    return np.rint(grid, out=grid)
+
+
+def _squares(rows: np.ndarray) -> np.ndarray:
+    squares: np.ndarray = np.einsum("nd,nd->n", rows, rows)
+    return squares
+
+
+def k_centre(points: np.ndarray, wanted: int, start: int, tick: Tick = silent, pool: int = POOL) -> np.ndarray:
+    """Greedy k-centre: again and again the point farthest from all that were picked.  (m,) indices, in order of picking.
+
+    points: (N, d) float32; distances are taken `on_grid`.  start: the first pick.  m is `wanted`, or less when every
+    other point lies on one that was picked.  Of equally far points the one with the smallest index is picked.
+
+    The picks are exactly those of the plain loop that updates all N distances after each pick, but most are made inside
+    a pool of the farthest points.  A point outside the pool is never farther than `bound`, the farthest of them at the
+    time the pool was made, because distances only shrink; so while the pool holds a point beyond the bound, that one is
+    the farthest of all.  Then all points are updated at once, by one matrix product.
+    Source: Gonzalez 1985 for the greedy rule; the pool is an exact reordering of the same computation.
+    """
+    n = len(points)
+    x = np.empty(
+        (n, points.shape[1] + 1), np.float32
+    )  # rows (x, 1), so that a product with (y, -|y|²/2) gives both terms
+    on_grid(points, out=x[:, :-1])
+    x[:, -1] = 0
+    half = _squares(x) / 2  # |x|² / 2
+    x[:, -1] = 1
+    near = np.full(n, -np.inf, np.float32)  # max over picks y of x·y - |y|²/2, so that min |x - y|² = 2 (half - near)
+    picks = [start]
+    fresh = [start]  # picks that `near` has not seen yet
+    while fresh:
+        y = x[fresh]
+        y[:, -1] = -half[fresh]
+
+        def update(part: slice, y: np.ndarray = y) -> None:
+            np.maximum(near[part], (y @ x[part].T).max(axis=0), out=near[part])
+
+        for _ in in_slices(n, max(64, CELLS // len(fresh)), update):
+            tick(len(picks) / wanted, "choosing patches for the memory: {m} of {wanted}", m=len(picks), wanted=wanted)
+        with one_thread():
+            fresh = _pick_in_pool(x, half, near, wanted - len(picks), pool)
+        picks += fresh
+        if len(fresh) < pool // 16:  # many points at much the same distance: look at more of them together
+            pool = min(2 * pool, max(POOL, n // 8))
+    return np.array(picks)
+
+
+def _pick_in_pool(x: np.ndarray, half: np.ndarray, near: np.ndarray, most: int, pool: int) -> list[int]:
+    """The next picks, at most `most`, as far as the `pool` farthest points alone decide them."""
+    far = half - near  # half the squared distance to the nearest pick
+    members = np.arange(len(far))
+    bound, last = np.float32(0), -1  # the farthest point outside: its distance and index
+    if pool < len(far):
+        bound = np.partition(far, len(far) - pool - 1)[len(far) - pool - 1]
+        beyond = np.flatnonzero(far > bound)
+        level = np.flatnonzero(far == bound)[
+            : pool - len(beyond) + 1
+        ]  # the smallest indices go first; one stays outside
+        last = level[-1]
+        members = np.sort(np.concatenate([beyond, level[:-1]]))
+    p, p_half, p_near, p_far = x[members, :-1], half[members], near[members], far[members]
+    product = np.empty(len(members), np.float32)
+    picks: list[int] = []
+    while len(picks) < most and len(members):
+        i = int(p_far.argmax())
+        if p_far[i] <= 0 or p_far[i] < bound or (p_far[i] == bound and members[i] > last):
+            break
+        picks.append(int(members[i]))
+        np.dot(p, p[i], out=product)
+        product -= p_half[i]
+        np.maximum(p_near, product, out=p_near)
+        np.subtract(p_half, p_near, out=p_far)
+    return picks
+
+
+def project(rows: Tensor, dimensions: int, generator: torch.Generator) -> Tensor:
+    """(N, D) → (N, d): a Gaussian random projection, which keeps distances up to a few percent.
+
+    dimensions: d; 0, or not below D, leaves the rows as they are.  Source: Johnson and Lindenstrauss 1984.
+    """
+    if not 0 < dimensions < rows.shape[1]:
+        return rows
+    return rows @ (torch.randn(rows.shape[1], dimensions, generator=generator) / dimensions**0.5)
+
+
+# --- nearest neighbours -----------------------------------------------------------------------------------------------
+
+BLOCK = 64  # bank rows whose best is found together
+CELLS_AT_ONCE = 1 << 22  # products of queries and rows held at once: they stay near the processor
+SPARE = 3  # candidates beyond k that are measured exactly, since a product in float32 rounds a little
+SPARE_COARSE = 5  # and in bf16 rounds more
+
+
+class Bank:
+    """Rows to be found again, exactly.
+
+    Products only propose candidates; their distances are then measured row by row.  Where the processor multiplies bf16
+    much faster than float32, bf16 proposes, and a bound on its error tells whether any row that was not measured could
+    be nearer; the few queries where that cannot be excluded are searched again in float32.
+    """
+
+    def __init__(self, rows: Tensor, coarse: bool | None = None) -> None:
+        """rows: (M, D) float32.  coarse: let bf16 propose; None: where that is faster."""
+        self.rows = rows
+        self._centre = rows.mean(0)  # products round less near 0
+        slots = -(-len(rows) // BLOCK) * BLOCK
+        self._at_once = max(16, min(256, CELLS_AT_ONCE // slots))
+        self._offset = rows.new_full((slots,), -torch.inf)  # -|r|²/2 of the centred rows
+        self._coarse: Tensor | None = None
+        if fast_bf16(rows.device) if coarse is None else coarse:
+            self._coarse = rows.new_zeros(slots, rows.shape[1] + 3, dtype=torch.bfloat16)
+            self._coarse[len(rows) :, -3] = -1e30
+        self._longest = self._worst = 0.0  # max |r|, max |r - bf16(r)|
+        for start in range(0, len(rows), 4096):
+            part = slice(start, min(start + 4096, len(rows)))
+            centred = rows[part] - self._centre
+            self._offset[part] = offset = -0.5 * centred.square().sum(1)
+            if self._coarse is not None:
+                self._coarse[part, :-3] = rounded = centred.bfloat16()
+                for column in (-3, -2, -1):  # the offset in three parts, which together are as exact as float32
+                    self._coarse[part, column] = offset.bfloat16()
+                    offset = offset - offset.bfloat16().float()
+                self._longest = max(self._longest, float(centred.norm(dim=1).max()))
+                self._worst = max(self._worst, float((centred - rounded.float()).norm(dim=1).max()))
+
+    def search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """queries: (Q, D) → Euclidean distances (Q, k) in ascending order, and the rows they belong to (Q, k).
+
+        k is at most M.  A query that is in the bank has distance exactly 0.
+        """
+        search = self._search if self._coarse is None else self._search_coarse
+        distances = queries.new_empty(len(queries), k)
+        found = torch.empty(len(queries), k, dtype=torch.long, device=queries.device)
+
+        def work(part: slice) -> None:
+            distances[part], found[part] = search(queries[part], k)
+
+        if queries.device.type == "cpu":  # each part on one thread, several parts at once
+            for _ in in_slices(len(queries), self._at_once, work):
+                pass
+        else:
+            for start in range(0, len(queries), self._at_once):
+                work(slice(start, start + self._at_once))
+        return distances, found
+
+    def _search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        m = len(self.rows)
+        near = self._offset.repeat(len(queries), 1)
+        near[:, :m].addmm_(queries - self._centre, self.rows.T)  # (q-c)·r - |r-c|²/2: larger is nearer
+        candidates, _ = _best(near, min(k + SPARE, m))
+        return self._measured(queries, candidates, k)
+
+    def _search_coarse(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        assert self._coarse is not None
+        q = queries - self._centre
+        rounded = q.bfloat16()
+        near = torch.nn.functional.pad(rounded, (0, 3), value=1.0) @ self._coarse.T  # bf16, about q·r - |r|²/2
+        wanted = min(k + SPARE_COARSE, len(self.rows))
+        candidates, least = _best(near, wanted)
+        distances, found = self._measured(queries, candidates, k)
+        if wanted == len(self.rows):
+            return distances, found
+        # No row outside the candidates has a product above `least`, so none has a true q·r - |r|²/2 above this:
+        length = q.norm(dim=1)
+        highest = least + least.abs() / 256 + (q - rounded.float()).norm(dim=1) * self._longest
+        highest += rounded.float().norm(dim=1) * self._worst
+        highest += (length * self._longest + self._longest**2) * (q.shape[1] * 2.0**-23)  # sums in float32
+        doubtful = (length.square() - distances[:, -1].square()) / 2 < highest
+        if doubtful.any():
+            distances[doubtful], found[doubtful] = self._search(queries[doubtful], k)
+        return distances, found
+
+    def _measured(self, queries: Tensor, candidates: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The k nearest among (Q, R) candidates."""
+        distances = (self.rows[candidates] - queries[:, None]).square().sum(2).sqrt()
+        nearest, order = distances.sort(dim=1)
+        return nearest[:, :k], candidates.gather(1, order[:, :k])
+
+
+def _best(near: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
+    """near: (Q, slots) → columns of the `wanted` largest values of each row (Q, wanted), and the least of them (Q,).
+
+    The wanted best lie in the wanted blocks with the best bests: two small searches in place of a large one.
+    """
+    blocks = near.view(len(near), -1, BLOCK)
+    best = blocks.float().amax(2).topk(min(wanted, blocks.shape[1]), sorted=False).indices  # (Q, R)
+    inside = blocks.gather(1, best[:, :, None].expand(-1, -1, BLOCK)).flatten(1)  # (Q, R * BLOCK)
+    values, place = inside.topk(wanted, sorted=False)
+    return best.gather(1, place // BLOCK) * BLOCK + place % BLOCK, values.amin(1).float()
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether this processor has instructions for products of bf16; a GPU is fast enough without."""
+    known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, name, lambda: False)() for name in known)

@@ -1,0 +1,165 @@
+"""A Gaussian at each of P positions: running moments, whitening factors, and distances from the mean.
+
+Large arrays are taken once and written in place: fresh memory costs more here than the arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adlib.contract import DataError, Tick, silent
+from adlib.threads import in_slices
+
+TOGETHER = 32  # pictures added to the moments at once: each pass goes through all P covariances
+POSITIONS = 64  # worked on at once by one thread: their covariances stay in its cache
+ROWS = 2  # pictures whitened at once, always exactly so many: the same products for a picture alone and in any batch
+STRIPS = 4  # a factor is kept as so many strips of columns, each only as long as it is not 0: 5/8 of the memory
+
+
+class Moments:
+    """Running mean and covariance of vectors at P positions.
+
+    Sums are taken about the mean of the first pictures: about 0, float32 would lose the variance of a channel whose mean
+    is large.
+    """
+
+    def __init__(self, pictures: int, like: Tensor) -> None:
+        """pictures: how many there will be, at most.  like: (B, P, C), any of them."""
+        _, p, c = like.shape
+        self.n = 0
+        self.sum = like.new_zeros(p, c)
+        self.outer = like.new_zeros(p, c, c)
+        self._shift: Tensor | None = None  # (P, 1, C)
+        self._waiting = like.new_empty(p, min(pictures, TOGETHER), c)
+        self._filled = 0
+
+    def add(self, x: Tensor) -> None:
+        """x: (B, P, C)."""
+        while len(x):
+            some = x[: self._waiting.shape[1] - self._filled]
+            self._waiting[:, self._filled : self._filled + len(some)] = some.transpose(0, 1)
+            self._filled += len(some)
+            x = x[len(some) :]
+            if self._filled == self._waiting.shape[1]:
+                self._flush()
+
+    def _flush(self) -> None:
+        if not self._filled:
+            return
+        x = self._waiting[:, : self._filled]  # (P, B, C)
+        if self._shift is None:
+            self._shift = x.mean(1, keepdim=True)
+        x -= self._shift
+        self.sum += x.sum(1)
+        self.n += self._filled
+        self._filled = 0
+        if x.device.type != "cpu":
+            self.outer.baddbmm_(x.mT, x)
+            return
+        given, outer = x.numpy(), self.outer.numpy()
+
+        def multiply(part: slice) -> None:  # numpy: two thirds of torch's time for many small products
+            outer[part] += given[part].transpose(0, 2, 1) @ given[part]
+
+        for _ in in_slices(len(x), POSITIONS, multiply):
+            pass
+
+    def mean(self) -> Tensor:
+        """(P, C), μ."""
+        self._flush()
+        assert self._shift is not None
+        return self._shift[:, 0] + self.sum / self.n
+
+    def covariance(self) -> Tensor:
+        """(P, C, C), with n - 1 in the denominator.  Takes the place of the sums: nothing can be added afterwards."""
+        self._flush()
+        mean = self.sum / self.n
+        self.outer.baddbmm_(mean[:, :, None], mean[:, None, :], alpha=-self.n)
+        return self.outer.div_(self.n - 1)
+
+
+def whitening(covariance: Tensor, epsilon: float, tick: Tick = silent) -> Tensor:
+    """(P, C, C) covariances → the transposed inverse factors (L⁻¹)ᵀ of S = covariance + εI = L Lᵀ, in the same memory.
+
+    Raises DataError when one of them cannot be factorised.
+    """
+    p, c, _ = covariance.shape
+    unit = torch.eye(c, dtype=torch.float64, device=covariance.device)
+
+    def factorise(part: slice) -> None:
+        s = covariance[part].double() + epsilon * unit  # float64: small eigenvalues decide the distance
+        lower, failed = torch.linalg.cholesky_ex(s)
+        if failed.any():
+            raise DataError(
+                "PaDiM cannot invert the covariance of {n} positions. Raise 'Regularisation' (now {epsilon:g}).",
+                n=int((failed != 0).sum()), epsilon=epsilon,
+            )  # fmt: skip
+        covariance[part] = torch.linalg.solve_triangular(lower, unit.expand_as(lower), upper=False).mT
+
+    for done in in_slices(p, POSITIONS if covariance.device.type == "cpu" else p, factorise):
+        tick(done / p, "factorising covariances: {done} of {p} positions", done=done, p=p)
+    return covariance
+
+
+# --- factors and distances --------------------------------------------------------------------------------------------
+
+
+def strips_of(c: int) -> list[tuple[int, int]]:
+    """(rows, columns) of each strip of a (C, C) upper triangle: as many rows as reach down to its last column."""
+    ends = [c * i // STRIPS for i in range(STRIPS + 1)]
+    return [(end, end - start) for start, end in pairwise(ends) if end > start]
+
+
+def length(c: int) -> int:
+    """L, values of one factor in all its strips."""
+    return sum(rows * columns for rows, columns in strips_of(c))
+
+
+def packed(factor: Tensor) -> Tensor:
+    """(P, C, C) upper triangles → (P * L,): the first strip of all positions, then the second of all, and so on."""
+    p, c, _ = factor.shape
+    made = factor.new_empty(p * length(c))
+    for strip in unpacked(made, p, c):
+        rows, columns = strip.shape[1:]
+        strip.copy_(factor[:, :rows, rows - columns : rows])
+    return made
+
+
+def unpacked(factor: Tensor, p: int, c: int) -> list[Tensor]:
+    """(P * L,) → the strips (P, rows, columns) in the same memory."""
+    shapes = [(p, rows, columns) for rows, columns in strips_of(c)]
+    return [part.view(shape) for part, shape in zip(factor.split(list(map(math.prod, shapes))), shapes, strict=True)]
+
+
+def lengths(x: Tensor, mean: Tensor, strips: list[Tensor]) -> Tensor:
+    """|L⁻¹ (x - μ)|: x (B, P, C), mean (P, C), the strips of (L⁻¹)ᵀ → (B, P)."""
+    p, c = mean.shape
+    found = x.new_empty(len(x), p)
+    rows = x.new_zeros(p, ROWS, c)
+    for start in range(0, len(x), ROWS):
+        some = x[start : start + ROWS]
+        torch.sub(some.transpose(0, 1), mean[:, None], out=rows[:, : len(some)])
+        found[start : start + ROWS] = _whitened_lengths(rows, strips).T[: len(some)]
+    return found
+
+
+def _whitened_lengths(rows: Tensor, strips: list[Tensor]) -> Tensor:
+    """rows: (P, ROWS, C) → (P, ROWS)."""
+    if rows.device.type != "cpu":
+        squares = [(rows[..., : strip.shape[1]] @ strip).square_().sum(2) for strip in strips]
+        return torch.stack(squares).sum(0).sqrt_()
+    given, by = rows.numpy(), [strip.numpy() for strip in strips]
+    found = np.empty(rows.shape[:2], np.float32)
+
+    def whiten(part: slice) -> None:  # numpy: torch takes 3 times as long for many small products
+        whitened = [given[part, :, : strip.shape[1]] @ strip[part] for strip in by]
+        np.sqrt(sum(np.einsum("prc,prc->pr", y, y) for y in whitened), out=found[part])
+
+    for _ in in_slices(len(rows), 512, whiten):
+        pass
+    return torch.from_numpy(found)

@@ -1,0 +1,41 @@
+"""One catalogue of promises, asked of every registered method.  A new method adds its line of quick settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from adlib import registry
+from adlib.contract import Backbone
+from promises import PROMISES, Subject
+
+# Settings with which a fit on tiny pictures takes a moment and every bounded sample is full.
+QUICK: dict[str, dict[str, Any]] = {
+    "patchcore": {"coreset": 0.2, "max_patches": 500, "projection": 16},
+    "padim": {"channels": 20},
+    "gaussian": {},
+    "knn": {"k": 3, "max_pictures": 20},
+    "pixel_median": {"max_pictures": 8},
+}
+# The same catalogue where a setting changes the way that is taken.
+ALSO: list[tuple[str, dict[str, Any]]] = [
+    ("patchcore", {"coreset": 1.0, "max_patches": 500, "k": 3, "reweight": True}),
+    ("gaussian", {"reduction": "npca"}),
+    ("gaussian", {"reduction": "pca", "variance": 0.9999}),
+    ("gaussian", {"distance": "sed"}),
+    ("knn", {"levels": "all", "normalise": False, "max_pictures": 20}),
+]
+CASES = [(key, QUICK.get(key, {})) for key in registry.METHODS] + ALSO
+
+
+def subject_of(method: str, settings: dict[str, Any]) -> Subject:
+    card = registry.card(method)
+    backbone = Backbone("offline", size=64) if registry.uses_backbone(method) else None
+    return Subject(lambda seed: registry.build(method, settings, backbone, seed), card.needs, card.gives_map)
+
+
+@pytest.mark.parametrize(("method", "settings"), CASES, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize("promise", PROMISES)
+def test_every_method_keeps(promise, method, settings):
+    PROMISES[promise](subject_of(method, settings))

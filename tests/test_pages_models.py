@@ -1,0 +1,83 @@
+"""The Models page: runs to share, rename and delete; backbones ready or missing; a run from elsewhere."""
+
+from __future__ import annotations
+
+import io
+import logging
+
+import pytest
+from kit_pages import finished_run, open_page, texts, tiny_dataset
+
+from adlib import exchange, store
+
+
+def test_without_runs_the_page_says_what_will_be_here_and_where_to_go():
+    at = open_page("models").run()
+    assert not at.exception
+    assert "Finished runs will be listed here" in texts(at)
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_a_finished_run_is_listed_with_its_link_and_no_deprecated_call(lang, caplog):
+    run = finished_run()
+    with caplog.at_level(logging.WARNING):
+        at = open_page("models", lang=lang, run=run.id).run()
+    assert not at.exception
+    assert f"run={run.id}" in at.code[0].value
+    assert len(at.dataframe[0].value) == 1
+    assert not [r for r in caplog.records if "deprecat" in r.getMessage() or "will be removed" in r.getMessage()]
+
+
+def test_a_run_is_renamed_and_a_hostile_name_is_drawn_letter_by_letter():
+    run = finished_run()
+    at = open_page("models", run=run.id).run()
+    at.text_input(f"name-{run.id}").set_value("![x](https://evil.example/t.png)")
+    at.button("save-name").click().run()
+    assert store.Run.open(run.id).title == "![x](https://evil.example/t.png)"
+    assert "![x]" not in texts(at)
+    assert not at.exception
+
+
+def test_a_run_is_deleted_only_after_the_second_press():
+    run = finished_run()
+    at = open_page("models", run=run.id).run()
+    assert store.Run.exists(run.id)
+    at.button("delete-run").click().run()
+    assert not store.Run.exists(run.id)
+    assert not at.exception
+    assert "Finished runs will be listed here" in texts(at)
+
+
+def test_a_run_from_elsewhere_is_taken_in_and_becomes_the_current_one():
+    run = finished_run()
+    data = exchange.pack(run)
+    run.delete()
+    at = open_page("models").run()
+    at.file_uploader("upload-run-0").upload("run.zip", data, "application/zip").run()
+    assert not at.exception
+    assert [one.id for one in store.Run.all()] == [at.session_state["run"]]
+
+
+def test_a_zip_that_is_no_run_gives_one_red_box():
+    at = open_page("models").run()
+    at.file_uploader("upload-run-0").upload("run.zip", io.BytesIO(b"nonsense").getvalue(), "application/zip").run()
+    assert not at.exception
+    assert "damaged" in at.error[0].value
+
+
+def test_backbones_are_listed_with_the_offline_one_ready(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    at = open_page("models")
+    at.session_state["models-tab"] = "Backbones"
+    at.run()
+    table = at.dataframe[0].value
+    ready = table[table["State"] == "ready"]["Backbone"].tolist()
+    assert ready == ["offline"]
+    assert "resnet18.tv_in1k" in table["Backbone"].tolist()
+
+
+def test_a_link_to_a_run_that_is_gone_says_so_and_the_page_stands():
+    tiny_dataset()
+    at = open_page("models", run="gone-for-good").run()
+    assert not at.exception
+    assert "not on this server" in at.warning[0].value
