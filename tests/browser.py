@@ -25,6 +25,20 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATIENCE = 60_000  # milliseconds that a page may take on a busy machine before a test fails
 
+MOMENT = 600  # milliseconds without change after which a page is taken to be ready
+QUIET = """(moment) => {
+  const app = document.querySelector("[data-testid=stApp]");
+  const running = !app || app.dataset.testScriptState !== "notRunning";
+  const places = [...document.querySelectorAll("button, a, canvas, img, [data-testid=stMarkdown]")].map((node) => {
+    const box = node.getBoundingClientRect();
+    return [box.x, box.y, box.width, box.height].map(Math.round).join();
+  });
+  const now = places.join(" ");
+  if (running || window.stillSince === undefined || now !== window.stillPlaces) window.stillSince = performance.now();
+  window.stillPlaces = now;
+  return performance.now() - window.stillSince >= moment;
+}"""  # true once the script is done and everything one could click has kept its place
+
 
 def word(key: str, **values: object) -> str:
     """The English words of a page as a visitor reads them: word("fit.done")."""
@@ -145,8 +159,13 @@ class Visitor:
         self.settle()
 
     def settle(self) -> None:
-        """Until the script has run through and the browser has drawn it."""
-        self.page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+        """Until no script has run and nothing on the page has moved for a moment.
+
+        Between a script that asks for a rerun and the rerun the state is "notRunning" too, and a heatmap that is still
+        being drawn pushes what stands below it, so that a click can miss: hence the moment.
+        """
+        self.page.evaluate("delete window.stillSince")
+        self.page.wait_for_function(QUIET, arg=MOMENT, polling=100)
 
     def until(self, what: Callable[[], bool], message: str, seconds: float = PATIENCE / 1000) -> None:
         """Polls five times a second."""
