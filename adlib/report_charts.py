@@ -1,0 +1,365 @@
+"""The charts of a report as SVG of our own: sharp in print, a few kilobytes each, and readable without a script.
+
+Colours come from classes of the report's style sheet; series also differ in shape, dash or hatching, for print in grey.
+Words come in from outside.  Scores are normalised unless said otherwise.  For charts on pages see `plots`.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from adlib.markup import Markup, join, tag
+from adlib.wording import clean
+
+FULL, HALF = 680, 328  # widths in CSS pixels: a whole line of an A4 page, or half of one
+SHAPES = ("diamond", "triangle", "square", "cross", "star", "hexagon")  # of kinds of defect, in their order
+_POINTS = 300  # of a kind in a box plot; beyond, only its outliers are drawn
+_BINS = 32
+
+
+# --- axes -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Axis:
+    """low, high: ends in the data's unit.  start, end: the same in pixels.  log: steps are factors."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        low, high, at = self.low, self.high, value
+        if self.log:
+            low, high, at = math.log(low), math.log(high), math.log(max(value, 1e-300))
+        share = (at - low) / (high - low)
+        return self.start + min(max(share, -0.05), 1.05) * (self.end - self.start)
+
+    def ticks(self) -> list[float]:
+        """About five round numbers."""
+        if self.log:
+            steps = (1, 2, 5) if self.high < 300 * self.low else (1,)
+            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            found = [step * 10.0**decade for decade in decades for step in steps]
+        else:
+            rough = (self.high - self.low) / 5
+            size = 10.0 ** math.floor(math.log10(rough))
+            step = next(size * k for k in (1, 2, 5, 10) if size * k >= rough)
+            found = [step * k for k in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
+        return [tick for tick in found if self.low <= tick <= self.high]
+
+
+def axis_over(groups: Iterable[Sequence[float]], start: float, end: float) -> Axis:
+    """An axis with a little room around all scores: logarithmic when all are positive and span more than twentyfold."""
+    values = np.concatenate([np.asarray(group, dtype=float) for group in groups])
+    low, high = float(values.min()), float(values.max())
+    if 0 < low < high / 20:
+        return Axis(low / 1.1, high * 1.1, start, end, log=True)
+    room = 0.04 * (high - low) or 0.1 * abs(high) or 1.0
+    least = 0.0 if low >= 0 and low - room < 0.15 * high else low - room
+    return Axis(least, high + room, start, end)
+
+
+@dataclass
+class Plot:
+    """A drawing under construction: two axes, and what stands on them.  alt: the chart in words."""
+
+    width: int
+    height: int
+    x: Axis
+    y: Axis
+    alt: str
+    parts: list[Markup] = field(default_factory=list)
+
+    def draw(self, *parts: Markup) -> None:
+        self.parts += parts
+
+    def line(self, x: Sequence[float], y: Sequence[float], cls: str) -> None:
+        """Through points in the data's unit."""
+        self.draw(tag("path", d=path([(self.x(a), self.y(b)) for a, b in zip(x, y, strict=True)]), cls=cls))
+
+    def upright(self, at: float, label: str) -> None:
+        """A line across the plot with its name on top."""
+        x, top, bottom = self.x(at), min(self.y.start, self.y.end), max(self.y.start, self.y.end)
+        side = "end" if x > (self.x.start + self.x.end) / 2 else "start"
+        nudge = -5 if side == "end" else 5
+        self.draw(tag("path", d=f"M{_n(x)} {_n(top - 12)}V{_n(bottom)}", cls="limit"))
+        self.draw(_text(label, x + nudge, top - 5, anchor=side, cls="strong"))
+
+    def frame(self, x_name: str, y_name: str = "", percent: bool = False, y_ticks: bool = True) -> None:
+        """Grid, numbers and names."""
+        top, bottom = min(self.y.start, self.y.end), max(self.y.start, self.y.end)
+        show = _percent if percent else _number
+        for tick in self.x.ticks():
+            self.draw(tag("path", d=f"M{_n(self.x(tick))} {_n(top)}V{_n(bottom)}", cls="grid"))
+            self.draw(_text(show(tick), self.x(tick), bottom + 16))
+        for tick in self.y.ticks() if y_ticks else ():
+            self.draw(tag("path", d=f"M{_n(self.x.start)} {_n(self.y(tick))}H{_n(self.x.end)}", cls="grid"))
+            self.draw(_text(show(tick), self.x.start - 6, self.y(tick) + 4, anchor="end"))
+        self.draw(_text(x_name, (self.x.start + self.x.end) / 2, bottom + 34))
+        if y_name:
+            self.draw(_text(y_name, 0, top - 12, anchor="start"))
+
+    def svg(self) -> Markup:
+        return tag(
+            "svg", *self.parts, viewBox=f"0 0 {self.width} {self.height}", role="img", aria_label=self.alt,
+            xmlns="http://www.w3.org/2000/svg",
+        )  # fmt: skip
+
+
+# --- curves -----------------------------------------------------------------------------------------------------------
+
+
+def roc(fpr: np.ndarray, tpr: np.ndarray, point: tuple[float, float], x: str, y: str, alt: str) -> Markup:
+    """fpr, tpr: (K,) as `metrics.roc` gives them.  point: (fpr, tpr) at the line in use."""
+    plot = _unit_square(alt, x, y)
+    plot.line([0, 1], [0, 1], "chance")
+    plot.line(*_corners(fpr, tpr), "curve")
+    plot.draw(mark("diamond", plot.x(point[0]), plot.y(point[1]), 7, "point"))
+    return plot.svg()
+
+
+def pr(
+    recall: np.ndarray, precision: np.ndarray, point: tuple[float, float] | None, base: float, x: str, y: str, alt: str
+) -> Markup:
+    """recall, precision: (K,) as `metrics.pr` gives them.  base: share of defects, where guessing lies."""
+    plot = _unit_square(alt, x, y)
+    plot.line([0, 1], [base, base], "chance")
+    starts = np.concatenate([[0.0], recall[:-1]])  # a step holds the precision of its right end
+    plot.line(*_corners(np.stack([starts, recall], 1).ravel(), np.repeat(precision, 2)), "curve")
+    if point is not None:
+        plot.draw(mark("diamond", plot.x(point[0]), plot.y(point[1]), 7, "point"))
+    return plot.svg()
+
+
+def _unit_square(alt: str, x: str, y: str) -> Plot:
+    plot = Plot(HALF, 300, Axis(0, 1, 44, HALF - 14), Axis(0, 1, 258, 24), alt)
+    plot.frame(x, y, percent=True)
+    return plot
+
+
+def _corners(x: np.ndarray, y: np.ndarray) -> tuple[list[float], list[float]]:
+    """The same line without points that lie on the way between their neighbours, to a tenth of a pixel."""
+    points = list(dict.fromkeys(zip(np.round(x, 4).tolist(), np.round(y, 4).tolist(), strict=True)))
+    kept = points[:1]
+    for point, after in zip(points[1:], [*points[2:], (math.nan, math.nan)], strict=True):
+        before = kept[-1]
+        straight = (before[0] == point[0] == after[0]) or (before[1] == point[1] == after[1])
+        if not straight:
+            kept.append(point)
+    return [a for a, _ in kept], [b for _, b in kept]
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+def boxes(
+    kinds: Mapping[str, Sequence[float]], normals: Iterable[str], line: float, over: Axis, x: str, limit: str, alt: str
+) -> Markup:
+    """One lying box a kind: half of its pictures lie in the box, the line in it is the median, whiskers reach at most one
+    and a half boxes further; each picture is a point.
+
+    kinds: name → scores, at least one each, from top to bottom.  normals: which of them are normal.  line: the threshold.
+    over: the axis, as `axis_over` gives it.  limit: the threshold's name.
+    """
+    normals, step = set(normals), 34
+    height = 24 + step * len(kinds) + 44
+    plot = Plot(FULL, height, over, Axis(0, len(kinds), 24, 24 + step * len(kinds)), alt)
+    plot.frame(x, y_ticks=False)
+    for place, (kind, values) in enumerate(kinds.items()):
+        cls = "normal" if kind in normals else "defect"
+        plot.draw(_text(shortened(kind, 20), over.start - 10, plot.y(place + 0.5) + 4, anchor="end"))
+        plot.draw(*_box(plot, np.asarray(values, dtype=float), plot.y(place + 0.5), cls))
+    plot.upright(line, limit)
+    return plot.svg()
+
+
+def _box(plot: Plot, values: np.ndarray, middle: float, cls: str) -> list[Markup]:
+    low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
+    reach = 1.5 * (high - low)
+    inside = values[(values >= low - reach) & (values <= high + reach)]
+    ends = [_n(plot.x(value)) for value in (inside.min(), low, median, high, inside.max())]
+    half, y = 9, _n(middle)
+    top, bottom = _n(middle - half), _n(middle + half)
+    drawn = f"M{ends[0]} {y}H{ends[1]}M{ends[3]} {y}H{ends[4]}M{ends[1]} {top}H{ends[3]}V{bottom}H{ends[1]}Z"
+    shown = values if len(values) <= _POINTS else values[(values < low - reach) | (values > high + reach)]
+    shape = "circle" if cls == "normal" else "diamond"
+    jitter = np.random.default_rng(0).uniform(-6, 6, len(shown))
+    points = [mark(shape, plot.x(v), middle + j, 3, f"dot {cls}") for v, j in zip(shown.tolist(), jitter, strict=True)]
+    return [
+        *points, tag("path", d=drawn, cls=f"box {cls}"), tag("path", d=f"M{ends[2]} {top}V{bottom}", cls=f"median {cls}")
+    ]  # fmt: skip
+
+
+def histogram(
+    groups: Mapping[str, Sequence[float]], line: float, over: Axis, x: str, y: str, limit: str, alt: str
+) -> Markup:
+    """Counts over common bins.  groups: class (normal, defect or held) → scores; those without pictures are left out."""
+    bottom, top = 206, 40
+    space = np.geomspace if over.log else np.linspace
+    edges = space(over.low, over.high, _BINS + 1)
+    counts = {cls: np.histogram(np.asarray(values, dtype=float), edges)[0] for cls, values in groups.items() if len(values)}
+    highest = max(1, *(int(count.max()) for count in counts.values()))
+    plot = Plot(FULL, 250, over, Axis(0, highest * 1.05, bottom, top), alt)
+    plot.frame(x, y)
+    for cls, count in counts.items():
+        up = np.repeat([0, *count.tolist(), 0], 2)[1:-1].tolist()
+        across = np.repeat(edges, 2).tolist()
+        plot.line(across, up, f"bars {cls}")
+    plot.upright(line, limit)
+    return plot.svg()
+
+
+# --- embeddings -------------------------------------------------------------------------------------------------------
+
+
+def scatter(places: np.ndarray, looks: Sequence[str], ringed: Iterable[int], alt: str) -> Markup:
+    """places: (N, 2).  looks: for each point "held", "normal", or a number of SHAPES for its kind of defect.
+
+    ringed: points to mark with a ring.  Drawn in the order given.
+    """
+    width, height, room = FULL, 400, 16
+    low, high = places.min(axis=0), places.max(axis=0)
+    scale = min((width - 2 * room) / max(high[0] - low[0], 1e-9), (height - 2 * room) / max(high[1] - low[1], 1e-9))
+    at = (places - (low + high) / 2) * scale + (width / 2, height / 2)
+    parts = [tag("rect", x=0.5, y=0.5, width=width - 1, height=height - 1, cls="ground")]
+    for (x, y), look in zip(at.tolist(), looks, strict=True):
+        parts.append(place_mark(look, x, y))
+    for i in ringed:
+        parts.append(tag("circle", cx=_n(at[i][0]), cy=_n(at[i][1]), r=9, cls="ring"))
+    return tag("svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=alt, xmlns="http://www.w3.org/2000/svg")
+
+
+def place_mark(look: str, x: float, y: float) -> Markup:
+    if look in ("held", "normal"):
+        return mark("circle", x, y, 3 if look == "held" else 4, f"dot {look}")
+    kind = int(look)
+    return mark(SHAPES[kind % len(SHAPES)], x, y, 5, f"dot defect k{kind % len(SHAPES)}")
+
+
+# --- small ones -------------------------------------------------------------------------------------------------------
+
+
+def interval(value: float, low: float | None = None, high: float | None = None) -> Markup:
+    """A value in [0, 1] and its interval on a short scale: decoration, since the numbers stand beside it."""
+    at = Axis(0, 1, 4, 116)
+    parts = [tag("path", d="M4 8H116M4 5V11M60 6V10M116 5V11", cls="scale")]
+    if low is not None and high is not None:
+        parts.append(tag("path", d=f"M{_n(at(low))} 8H{_n(max(at(high), at(low) + 0.5))}", cls="span"))
+    parts.append(mark("diamond", at(value), 8, 4.5, "point"))
+    return tag("svg", *parts, viewBox="0 0 120 16", aria_hidden="true", cls="interval")
+
+
+def shares(good: int, bad: int, cls: str) -> Markup:
+    """Two counts as one bar, right ones first, wrong ones hatched; decoration, since the counts stand beside it."""
+    total, width = max(1, good + bad), 400
+    cut = width * good / total
+    cut = min(cut, width - 6) if bad else width  # one wrong picture of thousands still shows
+    parts = [tag("rect", x=0, y=0, width=_n(cut), height=18, cls=f"share {cls}")] if good else []
+    if bad:
+        parts.append(tag("rect", x=_n(cut), y=0, width=_n(width - cut), height=18, cls="share wrong"))
+    return tag("svg", *parts, viewBox=f"0 0 {width} 18", preserveAspectRatio="none", aria_hidden="true", cls="shares")
+
+
+def swatch(look: str) -> Markup:
+    """How a series looks, for a legend.  look: "curve", "chance", "limit", "point", "bars …", "ring" or as in `scatter`."""
+    if look == "point":
+        drawn = mark("diamond", 12, 7, 6, "point")
+    elif look == "ring":
+        drawn = tag("circle", cx=12, cy=7, r=6, cls="ring")
+    elif look.startswith("bars"):
+        drawn = tag("path", d="M2 12V2H22V12Z", cls=look)
+    elif look in ("curve", "chance", "limit"):
+        drawn = tag("path", d="M1 7H23", cls=look)
+    else:
+        drawn = place_mark(look, 12, 7)
+    return tag("svg", drawn, viewBox="0 0 24 14", aria_hidden="true", cls="swatch")
+
+
+def heat_scale(colours: np.ndarray, ends: tuple[str, str, str]) -> Markup:
+    """The colours of the heatmaps, (256, 3) uint8, and three names: at zero, in the middle, at the end."""
+    stops = [
+        tag("stop", offset=f"{100 * share:g}%", stop_color="#" + bytes(colours[round(255 * share)].tolist()).hex())
+        for share in np.linspace(0, 1, 11)
+    ]
+    parts = [
+        tag("defs", tag("linearGradient", *stops, id="heat")),
+        tag("rect", x=0.5, y=0.5, width=299, height=13, fill="url(#heat)", cls="ground"),
+        tag("path", d="M150 0V18", cls="limit"),
+    ]
+    for name, x, anchor in zip(ends, (0, 150, 300), ("start", "middle", "end"), strict=True):
+        parts.append(_text(name, x, 31, anchor=anchor))
+    return tag("svg", *parts, viewBox="0 0 300 36", role="img", aria_label=" – ".join(ends), cls="heat-scale")
+
+
+def patterns() -> Markup:
+    """The hatching that other drawings refer to; stands once in the page, without a size of its own."""
+    hatch = [
+        tag("pattern", tag("path", d="M0 0V6", cls=f"hatch {cls}"), id=f"hatch-{cls}", width=5, height=5,
+            patternUnits="userSpaceOnUse", patternTransform="rotate(45)")
+        for cls in ("defect", "wrong")
+    ]  # fmt: skip
+    return tag("svg", tag("defs", *hatch), width=0, height=0, aria_hidden="true", cls="nowhere")
+
+
+# --- strokes ----------------------------------------------------------------------------------------------------------
+
+
+def mark(shape: str, x: float, y: float, r: float, cls: str) -> Markup:
+    if shape == "circle":
+        return tag("circle", cx=_n(x), cy=_n(y), r=_n(r), cls=cls)
+    if shape == "cross":
+        a = 0.75 * r
+        lines = [((x - a, y - a), (x + a, y + a)), ((x - a, y + a), (x + a, y - a))]
+        return tag("path", d="".join(path(ends) for ends in lines), cls=f"{cls} open")
+    corners, turn, waist = {
+        "diamond": (4, 0.0, 1.0), "square": (4, math.pi / 4, 1.0), "triangle": (3, 0.0, 1.0), "hexagon": (6, 0.0, 1.0),
+        "star": (10, 0.0, 0.45),
+    }[shape]  # fmt: skip
+    around = [turn + 2 * math.pi * k / corners for k in range(corners)]
+    out = [(r if k % 2 == 0 else r * waist) for k in range(corners)]
+    return tag("path", d=path([(x + b * math.sin(a), y - b * math.cos(a)) for a, b in zip(around, out, strict=True)]) + "Z",
+               cls=cls)  # fmt: skip
+
+
+def path(points: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{_n(x)} {_n(y)}" for x, y in points)
+
+
+def shortened(text: str, widest: int) -> str:
+    """Cut to so many half-width letters; a Japanese one counts as two."""
+    kept, width = "", 0
+    for letter in clean(text):
+        width += 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        if width > widest:
+            return kept[:-1] + "…"
+        kept += letter
+    return kept
+
+
+def _text(text: str, x: float, y: float, anchor: str = "middle", cls: str | None = None) -> Markup:
+    return tag("text", text, x=_n(x), y=_n(y), text_anchor=anchor, cls=cls)
+
+
+def _n(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def _number(value: float) -> str:
+    return f"{value:.6g}".replace("-", "−")
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %" if value == 1 else f"{100 * value:.0f}"
+
+
+def legend(items: Iterable[tuple[str, str]]) -> Markup:
+    """(look, name) pairs as a list under a chart."""
+    return tag("ul", join(tag("li", swatch(look), tag("span", name)) for look, name in items), cls="legend")

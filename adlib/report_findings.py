@@ -1,0 +1,327 @@
+"""The first half of a report: the decision in a sentence, the figures, and the charts behind them.
+
+Each section takes the run's Facts and returns what stands under its heading.  A number stands beside its interval and
+the pictures it was computed on; what cannot be said is said to be so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from adlib import metrics
+from adlib import report_charts as charts
+from adlib.alt_text import boxes_text, histogram_text, pr_text, roc_text
+from adlib.contract import Sentence
+from adlib.markup import Markup, join, tag
+from adlib.report_facts import Facts
+
+FIGURES = ("image_auroc", "image_ap", "image_f1_oracle", "tpr", "fpr", "pixel_auroc", "aupro")
+_ON_PIXELS = ("pixel_auroc", "aupro")
+_MOST_KINDS = 24  # rows of a box plot
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def percent(share: float) -> str:
+    """In per cent, with as many digits as mean something."""
+    value = 100 * share
+    return f"{value:.0f}" if value in (0, 100) else f"{value:.1f}" if value >= 0.095 else f"{value:.2g}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def notes(sentences: Sequence[str], cls: str = "notes") -> Markup | None:
+    return tag("ul", *(tag("li", sentence) for sentence in sentences), cls=cls) if sentences else None
+
+
+# --- the decision -----------------------------------------------------------------------------------------------------
+
+
+def verdict(facts: Facts) -> str:
+    """The decision in one sentence: the counts at the line in use, on these test pictures."""
+    t = facts.words.t
+    if facts.report is None:
+        return t("report.decision_untested")
+    table = facts.table
+    missed, false = table.false_negative, table.false_positive
+    defects, normals = missed + table.true_positive, false + table.true_negative
+    counts = {"missed": missed, "defects": defects, "false": false, "normals": normals, "n": defects + normals}
+    if not defects:
+        return t("report.decision_normals", **counts)
+    if not normals:
+        return t("report.decision_defects", **counts)
+    ends = ["some" if count or total == 1 else "none" for count, total in ((missed, defects), (false, normals))]
+    return t(f"report.decision_{ends[0]}_{ends[1]}", **counts)
+
+
+def _in_long_use(facts: Facts) -> str | None:
+    t, false, hits = facts.words.t, facts.rate("fpr"), facts.rate("tpr")
+    alarms = {} if false is None else {"false_low": percent(false[2]), "false_high": percent(false[3])}
+    misses = {} if hits is None else {"miss_low": percent(1 - hits[3]), "miss_high": percent(1 - hits[2])}
+    if alarms and misses:
+        return t("report.range_both", **alarms, **misses)
+    return t("report.range_normals", **alarms) if alarms else t("report.range_defects", **misses) if misses else None
+
+
+def basis(facts: Facts) -> str:
+    """Where the line in use comes from, and what that does to the counts."""
+    t = facts.words.t
+    if facts.oracle:
+        return t("report.basis_oracle")
+    if facts.by_hand:
+        return t("report.basis_hand")
+    key = "report.basis_untested" if facts.report is None else "report.basis_learned"
+    return t(key, basis=facts.words.tell(facts.calibration.threshold.fitted_on))
+
+
+def _better(facts: Facts) -> str | None:
+    """When the scores could tell much more than the line makes of them."""
+    best, now = facts.oracle_table(), facts.table
+    if best is None or facts.oracle:
+        return None
+    wrong, least = now.false_negative + now.false_positive, best.false_negative + best.false_positive
+    if wrong - least < max(3, 0.05 * len(facts.rows)):
+        return None
+    return facts.words.t(
+        "report.better", missed=best.false_negative, defects=best.false_negative + best.true_positive,
+        false=best.false_positive, normals=best.false_positive + best.true_negative,
+    )  # fmt: skip
+
+
+def decision(facts: Facts) -> Markup:
+    tested = facts.report is not None
+    said = [_in_long_use(facts) if tested else None, basis(facts), _better(facts) if tested else None]
+    return join(
+        [
+            tag("p", verdict(facts), cls="verdict"),
+            *(tag("p", sentence) for sentence in said if sentence),
+            _tiles(facts) if tested else None,
+            _outcome(facts) if tested else None,
+            _warnings(facts),
+        ]
+    )
+
+
+def _warnings(facts: Facts) -> Markup | None:
+    if facts.report is None or not (found := metrics.warnings_of(facts.report)):
+        return None
+    said = notes([facts.words.tell(sentence) for sentence in found])
+    return tag("div", tag("h3", facts.words.t("report.read_first")), said, cls="warning")
+
+
+def _tiles(facts: Facts) -> Markup:
+    t, report = facts.words.t, facts.report
+    assert report is not None
+    cells = []
+    for name, key in (("tpr", "tile_missed"), ("fpr", "tile_false")):
+        found = facts.rate(name)
+        if found is None:
+            cells.append((t(f"report.{key}"), "–", t("report.not_known")))
+            continue
+        k, n, low, high = found
+        if name == "tpr":
+            k, low, high = n - k, 1 - high, 1 - low
+        share = t("report.share", share=percent(k / n), low=percent(low), high=percent(high))
+        cells.append((t(f"report.{key}"), t("report.k_of_n", k=k, n=n), share))
+    area = report.intervals.get("image_auroc")
+    below = t("report.interval", low=number(area[0]), high=number(area[1])) if area else t("report.no_interval")
+    cells.append((t("report.tile_auroc"), number(report.image_auroc), below if report.image_auroc is not None else t("report.not_known")))
+    made_of = t("report.tests_made_of", normal=report.n_normal, defect=report.n_defect)
+    cells.append((t("report.tile_tests"), str(len(facts.rows)), made_of))
+    tiles = [tag("div", tag("dt", name), tag("dd", value, cls="big"), tag("dd", below)) for name, value, below in cells]
+    return tag("dl", *tiles, cls="tiles")
+
+
+def _outcome(facts: Facts) -> Markup:
+    """What happens to defects and to normal pictures, as two bars with their counts."""
+    t, table = facts.words.t, facts.table
+    rows = []
+    for head, good, bad, words, cls in (
+        ("defects", table.true_positive, table.false_negative, ("caught", "missed"), "defect"),
+        ("normals", table.true_negative, table.false_positive, ("passed", "alarmed"), "normal"),
+    ):
+        if good + bad:
+            counts = [tag("td", t(f"report.{word}", n=n), cls="count") for word, n in zip(words, (good, bad), strict=True)]
+            rows.append(tag("tr", tag("th", t(f"report.{head}"), scope="row"), tag("td", charts.shares(good, bad, cls), cls="bar"), *counts))
+    return tag("table", tag("caption", t("report.outcome")), tag("tbody", *rows), cls="outcome")
+
+
+# --- the figures ------------------------------------------------------------------------------------------------------
+
+
+def figures(facts: Facts) -> Markup:
+    t, report = facts.words.t, facts.report
+    if report is None:
+        return tag("p", t("report.no_figures"))
+    others = [name for name in report.intervals if name not in FIGURES]
+    heads = ("figure", "value", "interval_head", "scale_head", "computed_on")
+    rows = [row for name in (*FIGURES, *others) if (row := _figure(facts, name)) is not None]
+    return join(
+        [
+            tag("p", t("report.figures_about")),
+            tag("table", tag("thead", tag("tr", *(tag("th", t(f"report.{head}"), scope="col", cls=head) for head in heads))),
+                tag("tbody", *rows), cls="figures"),
+            _skipped(facts, report.skipped),
+        ]
+    )  # fmt: skip
+
+
+def _figure(facts: Facts, name: str) -> Markup | None:
+    """A line of the table; a figure that this version has no words for is shown under its own name."""
+    words, value, interval = facts.words, facts.values.get(name), None
+    if not isinstance(value, int | float):
+        return None
+    known = name in FIGURES
+    found = facts.report.intervals.get(name) if facts.report else None
+    if found is None and name in ("fpr", "tpr") and (rate := facts.rate(name)):
+        found = rate[2:]
+    if found is not None:
+        interval = f"{number(found[0])} – {number(found[1])}"
+    scale = charts.interval(value, *(found or ())) if 0 <= value <= 1 else None
+    title = words.t(f"report.figure_{name}") if known else name.replace("_", " ")
+    about = tag("span", words.t(f"report.about_{name}"), cls="about") if known else None
+    return tag(
+        "tr", tag("th", title, about, scope="row"), tag("td", number(value), cls="number value"),
+        tag("td", interval or "–", cls="number"), tag("td", scale, cls="scale-cell"), tag("td", _computed_on(facts, name), cls="basis"),
+    )  # fmt: skip
+
+
+def _computed_on(facts: Facts, name: str) -> str:
+    t, report = facts.words.t, facts.report
+    assert report is not None
+    if name == "fpr":
+        return t("report.on_normals", n=report.n_normal)
+    if name == "tpr":
+        return t("report.on_defects", n=report.n_defect)
+    if name in _ON_PIXELS:
+        masks = sum(bool(row.get("mask")) for row in facts.rows)
+        key = "on_masks" if masks else "on_some_masks"  # a run from elsewhere keeps no masks
+        return t(f"report.{key}", **{"normal": report.n_normal, **({"masks": masks} if masks else {})})
+    return t("report.on_tests", normal=report.n_normal, defect=report.n_defect)
+
+
+def _skipped(facts: Facts, skipped: Sequence[Sentence]) -> Markup | None:
+    if not skipped:
+        return None
+    said = notes([facts.words.tell(sentence) for sentence in skipped])
+    return tag("div", tag("h3", facts.words.t("report.not_measured")), said, cls="aside")
+
+
+# --- curves and distances ---------------------------------------------------------------------------------------------
+
+
+def _words(facts: Facts, **keys: str) -> dict[str, str]:
+    """A chart's words: its own key → the report's."""
+    return {own: facts.words.t(f"report.{key}") for own, key in keys.items()}
+
+
+def _drawn(title: str, drawing: Markup, legend: Markup | None = None, wide: bool = False) -> Markup:
+    """A chart with its caption; a wide one can be scrolled on a phone, where its numbers would become too small."""
+    if wide:
+        drawing = tag("div", drawing, cls="wide", tabindex=0, role="group", aria_label=title)
+    return tag("figure", tag("figcaption", title), drawing, legend)
+
+
+def curves(facts: Facts) -> Markup:
+    t = facts.words.t
+    roc = metrics.roc(facts.labels, facts.scores) if facts.rows else None
+    pr = metrics.pr(facts.labels, facts.scores) if facts.rows else None
+    if roc is None or pr is None:
+        return tag("p", t("report.curves_none"))
+    table = facts.table
+    fpr, tpr = metrics.rates(table)
+    assert fpr is not None and tpr is not None
+    alarms = table.true_positive + table.false_positive
+    at = (tpr, table.true_positive / alarms) if alarms else None
+    base = float(facts.labels.mean())
+    words = _words(facts, alt="roc_alt", alt_point="roc_alt_point")
+    left = charts.roc(
+        roc[0], roc[1], (fpr, tpr), t("report.roc_x"), t("report.roc_y"), roc_text(roc[0], roc[1], (fpr, tpr), words)
+    )
+    words = _words(facts, alt="pr_alt", alt_point="pr_alt_point")
+    right = charts.pr(
+        pr[0], pr[1], at, base, t("report.pr_x"), t("report.pr_y"), pr_text(pr[0], pr[1], at, words, base)
+    )
+    names = [("curve", t("report.this_run")), ("chance", t("report.chance")), ("point", t("report.point"))]
+    pair = tag("div", _drawn(t("report.roc"), left), _drawn(t("report.pr"), right), cls="pair")
+    return join([tag("p", t("report.curves_about")), tag("div", pair, charts.legend(names), cls="whole")])
+
+
+def distances(facts: Facts) -> Markup:
+    t, unit = facts.words.t, facts.calibration.unit
+    line, held = facts.line / unit, np.array(facts.calibration.scores) / unit
+    normalised = facts.normalised if facts.rows else np.empty(0)
+    labels = facts.labels if facts.rows else np.empty(0, int)
+    over = charts.axis_over([normalised, held, [line]], 160, charts.FULL - 14)
+    limit, x = t("report.threshold_mark"), t("report.distance")
+    parts = [tag("p", t("report.distances_about"))]
+    if not facts.rows:
+        parts.append(tag("p", t("report.distances_none")))
+    else:
+        places = facts.kinds()
+        kinds = {kind: normalised[where].tolist() for kind, where in list(places.items())[:_MOST_KINDS]}
+        good = [kind for kind, where in places.items() if labels[where[0]] == 0]
+        words = _words(facts, alt="boxes_alt", alt_kind="boxes_alt_kind", alt_over="alt_over")
+        alt = boxes_text(kinds, line, words, good)
+        names = [("normal", t("report.normal_tests")), ("0", t("report.defect_tests"))]
+        drawn = charts.boxes(kinds, good, line, over, x, limit, alt)
+        parts.append(_drawn(t("report.boxes"), drawn, charts.legend(names), wide=True))
+    groups = {"held": held.tolist(), "normal": normalised[labels == 0].tolist(), "defect": normalised[labels == 1].tolist()}
+    words = _words(
+        facts, alt="histogram_alt", alt_group="histogram_alt_group", alt_over="alt_over", normal="normal_tests",
+        defect="defect_tests", calibration="held_out",
+    )  # fmt: skip
+    alt = histogram_text(groups["normal"], groups["defect"], groups["held"], line, words)
+    drawn = charts.histogram(groups, line, over, x, t("report.pictures_count"), limit, alt)
+    keys = {"held": "held_out", "normal": "normal_tests", "defect": "defect_tests"}
+    names = [(f"bars {cls}", t(f"report.{keys[cls]}")) for cls, values in groups.items() if values]
+    parts.append(_drawn(t("report.histogram"), drawn, charts.legend(names), wide=True))
+    return join(parts)
+
+
+# --- embeddings -------------------------------------------------------------------------------------------------------
+
+
+def plane(facts: Facts) -> Markup:
+    t, found = facts.words.t, facts.plane() if facts.rows else None
+    if found is None:
+        return tag("p", t("report.plane_none"))
+    places, held, chosen, by_tsne = found
+    defects = list(dict.fromkeys(row["kind"] for row in facts.rows if row["label"] == 1))
+    most = len(charts.SHAPES)
+    own = defects if len(defects) <= most else defects[: most - 1]  # the last mark is shared by all further kinds
+    looks = ["held"] * held + [_look(facts.rows[i], own) for i in chosen]
+    wrong = set(facts.mistakes())
+    ringed = [held + place for place, i in enumerate(chosen) if i in wrong]
+    names = [facts.words.kind(kind) or "–" for kind in own]
+    alt = t(
+        "report.plane_alt", normals=held, tests=len(chosen), wrong=len(ringed),
+        kinds=", ".join([*names, *([t("report.other_kinds", n=len(defects) - len(own))] if own != defects else [])]) or "–",
+    )  # fmt: skip
+    legend = _plane_legend(facts, looks, names, len(defects) - len(own), bool(ringed))
+    about = t("report.plane_tsne" if by_tsne else "report.plane_pca")
+    if len(chosen) < len(facts.rows):
+        about += " " + t("report.plane_some", n=len(chosen), total=len(facts.rows))
+    return _drawn(about, charts.scatter(places, looks, ringed, alt), legend)
+
+
+def _look(row: Mapping[str, Any], own: Sequence[str]) -> str:
+    if row["label"] == 0:
+        return "normal"
+    return str(own.index(row["kind"])) if row["kind"] in own else str(len(charts.SHAPES) - 1)
+
+
+def _plane_legend(facts: Facts, looks: Sequence[str], names: Sequence[str], more: int, ringed: bool) -> Markup:
+    t = facts.words.t
+    items = [("held", t("report.fitted_normals")), ("normal", t("report.normal_tests"))]
+    items = [(look, name) for look, name in items if look in looks]
+    items += [(str(i), charts.shortened(name, 40)) for i, name in enumerate(names)]
+    if more:
+        items.append((str(len(charts.SHAPES) - 1), t("report.other_kinds", n=more)))
+    return charts.legend([*items, *([("ring", t("report.wrong_verdict"))] if ringed else [])])
