@@ -11,10 +11,9 @@ import io
 from collections.abc import Callable
 from datetime import datetime
 
+from adlib import report_cases, report_decision, report_graphs, store
 from adlib import report_charts as charts
-from adlib import report_findings as findings
 from adlib import report_record as record
-from adlib import store
 from adlib.contract import VERSION, DataError
 from adlib.markup import Markup, style, tag
 from adlib.report_facts import Facts, facts_of
@@ -26,12 +25,12 @@ from adlib.wording import LANGUAGES as LANGUAGES
 
 # Heading → what stands below it; None leaves the section out.  A new finding is one line here.
 SECTIONS: dict[str, Callable[[Facts], Markup | None]] = {
-    "decision": findings.decision,
-    "figures": findings.figures,
-    "curves": findings.curves,
-    "distances": findings.distances,
-    "plane": findings.plane,
-    "pictures": record.pictures,
+    "decision": report_decision.decision,
+    "figures": report_decision.figures,
+    "curves": report_graphs.curves,
+    "distances": report_graphs.distances,
+    "plane": report_graphs.plane,
+    "pictures": report_cases.pictures,
     "threshold": record.threshold,
     "kinds": record.kinds,
     "settings": record.settings,

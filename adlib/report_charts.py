@@ -7,111 +7,17 @@ Words come in from outside.  Scores are normalised unless said otherwise.  For c
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from adlib.markup import Markup, join, tag
-from adlib.wording import clean
+from adlib.svg import NAME, Axis, Plot, mark, px, shortened, written
 
 FULL, HALF = 680, 328  # widths in CSS pixels: a whole line of an A4 page, or half of one
 SHAPES = ("diamond", "triangle", "square", "cross", "star", "hexagon")  # of kinds of defect, in their order
 _POINTS = 300  # of a kind in a box plot; beyond, only its outliers are drawn
 _BINS = 32
-
-
-# --- axes -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Axis:
-    """low, high: ends in the data's unit.  start, end: the same in pixels.  log: steps are factors."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool = False
-
-    def __call__(self, value: float) -> float:
-        low, high, at = self.low, self.high, value
-        if self.log:
-            low, high, at = math.log(low), math.log(high), math.log(max(value, 1e-300))
-        share = (at - low) / (high - low)
-        return self.start + min(max(share, -0.05), 1.05) * (self.end - self.start)
-
-    def ticks(self) -> list[float]:
-        """About five round numbers."""
-        if self.log:
-            steps = (1, 2, 5) if self.high < 300 * self.low else (1,)
-            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            found = [step * 10.0**decade for decade in decades for step in steps]
-        else:
-            rough = (self.high - self.low) / 5
-            size = 10.0 ** math.floor(math.log10(rough))
-            step = next(size * k for k in (1, 2, 5, 10) if size * k >= rough)
-            found = [step * k for k in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
-        return [tick for tick in found if self.low <= tick <= self.high]
-
-
-def axis_over(groups: Iterable[Sequence[float]], start: float, end: float) -> Axis:
-    """An axis with a little room around all scores: logarithmic when all are positive and span more than twentyfold."""
-    values = np.concatenate([np.asarray(group, dtype=float) for group in groups])
-    low, high = float(values.min()), float(values.max())
-    if 0 < low < high / 20:
-        return Axis(low / 1.1, high * 1.1, start, end, log=True)
-    room = 0.04 * (high - low) or 0.1 * abs(high) or 1.0
-    least = 0.0 if low >= 0 and low - room < 0.15 * high else low - room
-    return Axis(least, high + room, start, end)
-
-
-@dataclass
-class Plot:
-    """A drawing under construction: two axes, and what stands on them.  alt: the chart in words."""
-
-    width: int
-    height: int
-    x: Axis
-    y: Axis
-    alt: str
-    parts: list[Markup] = field(default_factory=list)
-
-    def draw(self, *parts: Markup) -> None:
-        self.parts += parts
-
-    def line(self, x: Sequence[float], y: Sequence[float], cls: str) -> None:
-        """Through points in the data's unit."""
-        self.draw(tag("path", d=path([(self.x(a), self.y(b)) for a, b in zip(x, y, strict=True)]), cls=cls))
-
-    def upright(self, at: float, label: str) -> None:
-        """A line across the plot with its name on top."""
-        x, top, bottom = self.x(at), min(self.y.start, self.y.end), max(self.y.start, self.y.end)
-        side = "end" if x > (self.x.start + self.x.end) / 2 else "start"
-        nudge = -5 if side == "end" else 5
-        self.draw(tag("path", d=f"M{_n(x)} {_n(top - 12)}V{_n(bottom)}", cls="limit"))
-        self.draw(_text(label, x + nudge, top - 5, anchor=side, cls="strong"))
-
-    def frame(self, x_name: str, y_name: str = "", percent: bool = False, y_ticks: bool = True) -> None:
-        """Grid, numbers and names."""
-        top, bottom = min(self.y.start, self.y.end), max(self.y.start, self.y.end)
-        show = _percent if percent else _number
-        for tick in self.x.ticks():
-            self.draw(tag("path", d=f"M{_n(self.x(tick))} {_n(top)}V{_n(bottom)}", cls="grid"))
-            self.draw(_text(show(tick), self.x(tick), bottom + 16))
-        for tick in self.y.ticks() if y_ticks else ():
-            self.draw(tag("path", d=f"M{_n(self.x.start)} {_n(self.y(tick))}H{_n(self.x.end)}", cls="grid"))
-            self.draw(_text(show(tick), self.x.start - 6, self.y(tick) + 4, anchor="end"))
-        self.draw(_text(x_name, (self.x.start + self.x.end) / 2, bottom + 34))
-        if y_name:
-            self.draw(_text(y_name, 0, top - 12, anchor="start"))
-
-    def svg(self) -> Markup:
-        return tag(
-            "svg", *self.parts, viewBox=f"0 0 {self.width} {self.height}", role="img", aria_label=self.alt,
-            xmlns="http://www.w3.org/2000/svg",
-        )  # fmt: skip
 
 
 # --- curves -----------------------------------------------------------------------------------------------------------
@@ -175,7 +81,7 @@ def boxes(
     plot.frame(x, y_ticks=False)
     for place, (kind, values) in enumerate(kinds.items()):
         cls = "normal" if kind in normals else "defect"
-        plot.draw(_text(shortened(kind, 20), over.start - 10, plot.y(place + 0.5) + 4, anchor="end"))
+        plot.draw(written(shortened(kind, NAME), over.start - 10, plot.y(place + 0.5) + 4, anchor="end"))
         plot.draw(*_box(plot, np.asarray(values, dtype=float), plot.y(place + 0.5), cls))
     plot.upright(line, limit)
     return plot.svg()
@@ -185,9 +91,9 @@ def _box(plot: Plot, values: np.ndarray, middle: float, cls: str) -> list[Markup
     low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
     reach = 1.5 * (high - low)
     inside = values[(values >= low - reach) & (values <= high + reach)]
-    ends = [_n(plot.x(value)) for value in (inside.min(), low, median, high, inside.max())]
-    half, y = 9, _n(middle)
-    top, bottom = _n(middle - half), _n(middle + half)
+    ends = [px(plot.x(value)) for value in (inside.min(), low, median, high, inside.max())]
+    half, y = 9, px(middle)
+    top, bottom = px(middle - half), px(middle + half)
     drawn = f"M{ends[0]} {y}H{ends[1]}M{ends[3]} {y}H{ends[4]}M{ends[1]} {top}H{ends[3]}V{bottom}H{ends[1]}Z"
     shown = values if len(values) <= _POINTS else values[(values < low - reach) | (values > high + reach)]
     shape = "circle" if cls == "normal" else "diamond"
@@ -205,7 +111,9 @@ def histogram(
     bottom, top = 206, 40
     space = np.geomspace if over.log else np.linspace
     edges = space(over.low, over.high, _BINS + 1)
-    counts = {cls: np.histogram(np.asarray(values, dtype=float), edges)[0] for cls, values in groups.items() if len(values)}
+    counts = {
+        cls: np.histogram(np.asarray(values, dtype=float), edges)[0] for cls, values in groups.items() if len(values)
+    }
     highest = max(1, *(int(count.max()) for count in counts.values()))
     plot = Plot(FULL, 250, over, Axis(0, highest * 1.05, bottom, top), alt)
     plot.frame(x, y)
@@ -225,7 +133,7 @@ def scatter(places: np.ndarray, looks: Sequence[str], ringed: Iterable[int], alt
 
     ringed: points to mark with a ring.  Drawn in the order given.
     """
-    width, height, room = FULL, 400, 16
+    width, height, room = FULL, 310, 16
     low, high = places.min(axis=0), places.max(axis=0)
     scale = min((width - 2 * room) / max(high[0] - low[0], 1e-9), (height - 2 * room) / max(high[1] - low[1], 1e-9))
     at = (places - (low + high) / 2) * scale + (width / 2, height / 2)
@@ -233,8 +141,10 @@ def scatter(places: np.ndarray, looks: Sequence[str], ringed: Iterable[int], alt
     for (x, y), look in zip(at.tolist(), looks, strict=True):
         parts.append(place_mark(look, x, y))
     for i in ringed:
-        parts.append(tag("circle", cx=_n(at[i][0]), cy=_n(at[i][1]), r=9, cls="ring"))
-    return tag("svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=alt, xmlns="http://www.w3.org/2000/svg")
+        parts.append(tag("circle", cx=px(at[i][0]), cy=px(at[i][1]), r=9, cls="ring"))
+    return tag(
+        "svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=alt, xmlns="http://www.w3.org/2000/svg"
+    )
 
 
 def place_mark(look: str, x: float, y: float) -> Markup:
@@ -252,7 +162,7 @@ def interval(value: float, low: float | None = None, high: float | None = None) 
     at = Axis(0, 1, 4, 116)
     parts = [tag("path", d="M4 8H116M4 5V11M60 6V10M116 5V11", cls="scale")]
     if low is not None and high is not None:
-        parts.append(tag("path", d=f"M{_n(at(low))} 8H{_n(max(at(high), at(low) + 0.5))}", cls="span"))
+        parts.append(tag("path", d=f"M{px(at(low))} 8H{px(max(at(high), at(low) + 0.5))}", cls="span"))
     parts.append(mark("diamond", at(value), 8, 4.5, "point"))
     return tag("svg", *parts, viewBox="0 0 120 16", aria_hidden="true", cls="interval")
 
@@ -262,9 +172,9 @@ def shares(good: int, bad: int, cls: str) -> Markup:
     total, width = max(1, good + bad), 400
     cut = width * good / total
     cut = min(cut, width - 6) if bad else width  # one wrong picture of thousands still shows
-    parts = [tag("rect", x=0, y=0, width=_n(cut), height=18, cls=f"share {cls}")] if good else []
+    parts = [tag("rect", x=0, y=0, width=px(cut), height=18, cls=f"share {cls}")] if good else []
     if bad:
-        parts.append(tag("rect", x=_n(cut), y=0, width=_n(width - cut), height=18, cls="share wrong"))
+        parts.append(tag("rect", x=px(cut), y=0, width=px(width - cut), height=18, cls="share wrong"))
     return tag("svg", *parts, viewBox=f"0 0 {width} 18", preserveAspectRatio="none", aria_hidden="true", cls="shares")
 
 
@@ -291,11 +201,11 @@ def heat_scale(colours: np.ndarray, ends: tuple[str, str, str]) -> Markup:
     ]
     parts = [
         tag("defs", tag("linearGradient", *stops, id="heat")),
-        tag("rect", x=0.5, y=0.5, width=299, height=13, fill="url(#heat)", cls="ground"),
+        tag("rect", x=0.5, y=0.5, width=299, height=13, fill="url(#heat)", cls="rim"),
         tag("path", d="M150 0V18", cls="limit"),
     ]
     for name, x, anchor in zip(ends, (0, 150, 300), ("start", "middle", "end"), strict=True):
-        parts.append(_text(name, x, 31, anchor=anchor))
+        parts.append(written(name, x, 31, anchor=anchor))
     return tag("svg", *parts, viewBox="0 0 300 36", role="img", aria_label=" – ".join(ends), cls="heat-scale")
 
 
@@ -307,57 +217,6 @@ def patterns() -> Markup:
         for cls in ("defect", "wrong")
     ]  # fmt: skip
     return tag("svg", tag("defs", *hatch), width=0, height=0, aria_hidden="true", cls="nowhere")
-
-
-# --- strokes ----------------------------------------------------------------------------------------------------------
-
-
-def mark(shape: str, x: float, y: float, r: float, cls: str) -> Markup:
-    if shape == "circle":
-        return tag("circle", cx=_n(x), cy=_n(y), r=_n(r), cls=cls)
-    if shape == "cross":
-        a = 0.75 * r
-        lines = [((x - a, y - a), (x + a, y + a)), ((x - a, y + a), (x + a, y - a))]
-        return tag("path", d="".join(path(ends) for ends in lines), cls=f"{cls} open")
-    corners, turn, waist = {
-        "diamond": (4, 0.0, 1.0), "square": (4, math.pi / 4, 1.0), "triangle": (3, 0.0, 1.0), "hexagon": (6, 0.0, 1.0),
-        "star": (10, 0.0, 0.45),
-    }[shape]  # fmt: skip
-    around = [turn + 2 * math.pi * k / corners for k in range(corners)]
-    out = [(r if k % 2 == 0 else r * waist) for k in range(corners)]
-    return tag("path", d=path([(x + b * math.sin(a), y - b * math.cos(a)) for a, b in zip(around, out, strict=True)]) + "Z",
-               cls=cls)  # fmt: skip
-
-
-def path(points: Sequence[tuple[float, float]]) -> str:
-    return "M" + "L".join(f"{_n(x)} {_n(y)}" for x, y in points)
-
-
-def shortened(text: str, widest: int) -> str:
-    """Cut to so many half-width letters; a Japanese one counts as two."""
-    kept, width = "", 0
-    for letter in clean(text):
-        width += 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-        if width > widest:
-            return kept[:-1] + "…"
-        kept += letter
-    return kept
-
-
-def _text(text: str, x: float, y: float, anchor: str = "middle", cls: str | None = None) -> Markup:
-    return tag("text", text, x=_n(x), y=_n(y), text_anchor=anchor, cls=cls)
-
-
-def _n(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")
-
-
-def _number(value: float) -> str:
-    return f"{value:.6g}".replace("-", "−")
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.0f} %" if value == 1 else f"{100 * value:.0f}"
 
 
 def legend(items: Iterable[tuple[str, str]]) -> Markup:

@@ -90,9 +90,9 @@ class Facts:
 
     @property
     def title(self) -> str:
-        """The name that a person gave the run, else what it is made of."""
+        """The name that a person gave the run, else the data set's."""
         given = (self.run.read("title.json") or {}).get("title")
-        return clean(given) if given else " · ".join(filter(None, (self.method, self.backbone, self.dataset)))
+        return clean(given) if given else self.dataset or self.run.id
 
     def ratio(self, index: int) -> float:
         return ratio_of(self.rows[index]["score"], self.calibration)
@@ -102,6 +102,10 @@ class Facts:
         known = Path(row.get("path") or "")
         return known if known.is_file() else self.paths.get(row["digest"])
 
+    def kind(self, kind: str) -> str:
+        """A kind as a person reads it; "good" is every layout's own word for the normal ones."""
+        return self.words.t("report.good_kind") if kind == "good" else self.words.kind(kind).strip() or "–"
+
     def kinds(self) -> dict[str, list[int]]:
         """Kind → places in `rows`; normal kinds first, then the defects, each as they came."""
         found: dict[tuple[int, str], list[int]] = {}
@@ -109,7 +113,7 @@ class Facts:
             found.setdefault((row["label"], row["kind"]), []).append(place)
         taken: dict[str, list[int]] = {}
         for (label, kind), places in sorted(found.items(), key=lambda item: item[0][0]):  # stable
-            name = self.words.kind(kind) or "–"
+            name = self.kind(kind)
             while name in taken:  # a kind of defect that is called as a class of normals, or two that read the same
                 name += " (2)" if label else "′"
             taken[name] = places
@@ -204,7 +208,9 @@ def facts_of(run: store.Run, language: str) -> Facts:
     try:
         report = report_of(values) if tested else None
     except (KeyError, TypeError, IndexError, AttributeError):
-        raise DataError("'{file}' of run '{run}' is damaged. Fit the run again.", file="report.json", run=run.id) from None
+        raise DataError(
+            "'{file}' of run '{run}' is damaged. Fit the run again.", file="report.json", run=run.id
+        ) from None
     return Facts(
         run, Words(language), run.card, calibration_of(run), decisions.is_by_hand(run), report,
         values if tested else {}, tuple(rows) if tested else (), _paths(run),
@@ -213,16 +219,12 @@ def facts_of(run: store.Run, language: str) -> Facts:
 
 def report_of(values: Mapping[str, Any]) -> Report:
     """report.json as a Report.  A field that an older version did not write is None."""
-    known = {field.name: values.get(field.name) for field in dataclasses.fields(Report)}
+    known: dict[str, Any] = {field.name: values.get(field.name) for field in dataclasses.fields(Report)}
     table = known["confusion"]
-    return Report(
-        **{
-            **known,
-            "confusion": Confusion(**table) if table else None,
-            "intervals": {name: (float(low), float(high)) for name, (low, high) in (known["intervals"] or {}).items()},
-            "skipped": tuple(Sentence.from_json(pair) for pair in known["skipped"] or ()),
-        }
-    )
+    known["confusion"] = Confusion(**table) if table else None
+    known["intervals"] = {name: (float(low), float(high)) for name, (low, high) in (known["intervals"] or {}).items()}
+    known["skipped"] = tuple(Sentence.from_json(pair) for pair in known["skipped"] or ())
+    return Report(**known)
 
 
 def _paths(run: store.Run) -> dict[str, Path]:

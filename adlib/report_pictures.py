@@ -105,7 +105,8 @@ def heatmaps_zip(facts: Facts, sheet: bytes) -> bytes:
     maps = facts.array("maps")
     if maps is None or not facts.calibration.map_unit or not facts.rows:
         raise DataError(
-            "There are no heatmaps in run '{run}': its method gives none, or it has not been evaluated.", run=facts.run.id
+            "There are no heatmaps in run '{run}': its method gives none, or it has not been evaluated.",
+            run=facts.run.id,
         )
     first = facts.mistakes()
     wrong = set(first)
@@ -131,7 +132,7 @@ def _png(facts: Facts, index: int, date: str) -> bytes:
     photo = photo_of(facts, row, _HEAT_SIDE)
     ratio = ratio_map(facts, index, photo.size if photo else None)
     assert ratio is not None  # the caller has looked
-    model = f"{row['name']} - {facts.title}"
+    model = " - ".join(filter(None, (str(row["name"]), facts.title, facts.method, facts.backbone)))
     if photo is None:
         alarm = "ALARM" if facts.alarms[index] else "normal"
         told = f"{alarm}: {facts.ratio(index):.2f}x the threshold (score {row['score']:.4g})"

@@ -1,93 +1,22 @@
-"""The second half of a report: single pictures, the threshold's law, kinds, settings, the run card, limits and words."""
+"""The second half of a report: the threshold's law, kinds, settings, the run card, limits and words."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 
-from adlib import metrics, overlays, thresholds
-from adlib import report_charts as charts
+from adlib import metrics, thresholds
 from adlib.markup import Markup, join, tag
+from adlib.report_decision import middle_cut, notes, number, percent
 from adlib.report_facts import Facts
-from adlib.report_findings import notes, number, percent
-from adlib.report_pictures import data_uri, shown
 
-MISTAKES, CATCHES = 6, 4  # pictures of each that are shown
 _MOST_KINDS = 60
 _RARE = 10  # pictures of a kind, below which its share means little
 _FEW_DEFECTS = 100
-_SHOWN_NAME = 80  # letters of a picture's name
-
-
-# --- pictures ---------------------------------------------------------------------------------------------------------
-
-
-def pictures(facts: Facts) -> Markup:
-    """The worst mistakes, or the closest calls where there is none, and the best catches."""
-    t = facts.words.t
-    if not facts.rows:
-        return tag("p", t("report.pictures_none"))
-    has_map = facts.array("maps") is not None and bool(facts.calibration.map_unit)
-    parts = [tag("p", t("report.pictures_about" if has_map else "report.pictures_about_no_map"))]
-    if has_map:
-        ends = (t("report.scale_zero"), t("report.scale_line"), t("report.scale_end"))
-        parts.append(charts.heat_scale(overlays.inferno(), ends))
-    wrong, catches = facts.mistakes(), facts.catches()[:CATCHES]
-    if not any(facts.path(facts.rows[i]) for i in (*wrong[:MISTAKES], *catches)):
-        parts.append(tag("p", t("report.all_gone"), cls="gone"))
-    if wrong:
-        parts.append(tag("h3", t("report.mistakes")))
-        if len(wrong) > MISTAKES:
-            parts.append(tag("p", t("report.mistakes_some", n=MISTAKES, total=len(wrong))))
-        parts += [_case(facts, i, has_map) for i in wrong[:MISTAKES]]
-    else:
-        parts += [tag("p", t("report.no_mistakes")), tag("h3", t("report.closest"))]
-        closest = facts.closest()[:CATCHES]
-        parts += [_case(facts, i, has_map) for i in closest]
-        catches = [i for i in facts.catches() if i not in closest][:CATCHES]
-    if catches:
-        parts.append(tag("h3", t("report.catches")))
-        parts += [_case(facts, i, has_map) for i in catches]
-    return join(parts)
-
-
-def _case(facts: Facts, index: int, has_map: bool) -> Markup:
-    """One test picture, its heatmap and its nearest normal, with the verdict in words."""
-    t, row = facts.words.t, facts.rows[index]
-    right = bool(facts.alarms[index]) == (row["label"] == 1)
-    said = ("caught" if right else "missed") if row["label"] else ("passed" if right else "false")
-    kind, times = facts.words.kind(row["kind"]) or "–", number(facts.ratio(index), 2)
-    name = middle_cut(str(row["name"]), _SHOWN_NAME)
-    seen = shown(facts, index)
-    near = seen.nearest
-    cells = [
-        _cell(t("report.test_picture"), seen.photo, t("report.photo_alt", name=name, kind=kind), t("report.gone")),
-        _cell(t("report.heatmap"), seen.heat, t("report.heat_alt", name=name, x=times), t("report.no_map")) if has_map else None,
-        _cell(t("report.nearest"), near and near[0], t("report.nearest_alt", name=middle_cut(near[1], _SHOWN_NAME)) if near else "",
-              t("report.no_nearest")),
-    ]  # fmt: skip
-    about = tag(
-        "div", tag("p", t(f"report.verdict_{said}"), cls="badge right" if right else "badge wrong"),
-        tag("p", tag("bdi", middle_cut(kind, _SHOWN_NAME)), cls="kind"), tag("p", t("report.times", x=times), cls="times"),
-        tag("p", tag("bdi", name), cls="name"), cls="case-about",
-    )  # fmt: skip
-    return tag("article", about, *cells, cls="case" if has_map else "case two")
-
-
-def _cell(title: str, picture: Any, alt: str, instead: str) -> Markup:
-    inside = tag("p", instead, cls="no-picture")
-    if picture is not None:
-        inside = tag("img", src=data_uri(picture), alt=alt, width=picture.width, height=picture.height)
-    return tag("figure", inside, tag("figcaption", title))
-
-
-def middle_cut(text: str, longest: int) -> str:
-    """The beginning and the end of a long name: the end tells pictures apart."""
-    return text if len(text) <= longest else f"{text[: longest // 3]}…{text[-(longest - longest // 3 - 1) :]}"
+_LONGEST = 80  # letters of a name
 
 
 # --- the threshold ----------------------------------------------------------------------------------------------------
@@ -101,7 +30,10 @@ def threshold(facts: Facts) -> Markup:
         (t("report.threshold_value"), t("report.threshold_is", normalised=normalised, value=f"{line.value:.6g}")),
         (t("report.law"), facts.words.tell(line.rule)),
         (t("report.learned_on"), facts.words.tell(line.fitted_on)),
-        (t("report.promise"), t("report.promised", percent=percent(promised)) if promised else t("report.promised_none")),
+        (
+            t("report.promise"),
+            t("report.promised", percent=percent(promised)) if promised else t("report.promised_none"),
+        ),
     ]
     if (expected := _expected(facts)) is not None:
         low, high = (percent(end) for end in expected)
@@ -168,8 +100,14 @@ def _kind_row(facts: Facts, kind: str, places: Sequence[int]) -> Markup:
     k, n = int(facts.alarms[list(places)].sum()), len(places)
     low, high = metrics.rate_interval(k, n)
     share = f"{percent(k / n)} % ({percent(low)}–{percent(high)} %)"
-    cells = (str(n), str(k), share, number(float(np.median(values)), 2), f"{number(values.min(), 2)} – {number(values.max(), 2)}")
-    name = tag("th", tag("bdi", middle_cut(kind, _SHOWN_NAME)), scope="row")
+    cells = (
+        str(n),
+        str(k),
+        share,
+        number(float(np.median(values)), 2),
+        f"{number(values.min(), 2)} – {number(values.max(), 2)}",
+    )
+    name = tag("th", tag("bdi", middle_cut(kind, _LONGEST)), scope="row")
     return tag("tr", name, *(tag("td", cell, cls="number") for cell in cells))
 
 
@@ -188,7 +126,10 @@ def settings(facts: Facts) -> Markup:
     ]
     if backbone.get("precision"):
         entries.append((t("report.precision"), backbone["precision"]))
-    entries += [(t("report.alpha"), t("report.percent", percent=percent(card["alpha"]))), (t("report.seed"), card["seed"])]
+    entries += [
+        (t("report.alpha"), t("report.percent", percent=percent(card["alpha"]))),
+        (t("report.seed"), card["seed"]),
+    ]
     if card.get("white"):
         entries.append((t("report.white"), card["white"]))
     own = [(t("report.own_setting", method=facts.method, name=name), value) for name, value in card["settings"].items()]
@@ -199,7 +140,10 @@ def card(facts: Facts) -> Markup:
     t, card, report = facts.words.t, facts.card, facts.report
     normals, weights = card["normals"], card.get("weights") or {}
     used = "report.normals_crossed" if normals["cross_fitted"] else "report.normals_held"
-    versions = [f"adlib {card['version']}", *(f"{name} {version}" for name, version in card.get("versions", {}).items())]
+    versions = [
+        f"adlib {card['version']}",
+        *(f"{name} {version}" for name, version in card.get("versions", {}).items()),
+    ]
     device = str(card.get("device") or t("report.not_known"))
     entries: list[tuple[str, object]] = [
         (t("report.run"), facts.run.id),

@@ -58,7 +58,9 @@ class Words:
         """A sentence of the core, on one line.  Not escaped."""
         if isinstance(sentence, str):
             sentence = Sentence(sentence)
-        values = {name: self._word(value) if isinstance(value, str) else value for name, value in sentence.values.items()}
+        values = {
+            name: self._word(value) if isinstance(value, str) else value for name, value in sentence.values.items()
+        }
         return clean(filled(self._word(sentence.template), values))
 
     def kind(self, kind: str) -> str:

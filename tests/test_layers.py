@@ -14,8 +14,20 @@ from conftest import ROOT
 # Low to high.  A name stands for `adlib/<name>.py`; a module that is not listed fails the test until it has a floor.
 FLOORS = [
     {"contract"},
-    {"maps", "filterbank", "threads"},
-    {"images", "metrics", "thresholds", "projections", "plots", "overlays", "store", "pixel_counts", "alt_text"},
+    {"maps", "filterbank", "threads", "wording"},
+    {
+        "images",
+        "metrics",
+        "thresholds",
+        "projections",
+        "plots",
+        "overlays",
+        "store",
+        "pixel_counts",
+        "alt_text",
+        "markup",
+        "svg",
+    },
     {
         "machine",
         "weights",
@@ -37,7 +49,7 @@ FLOORS = [
     {"batches", "results", "vetting", "decisions"},
     {"request"},
     {"workflow"},
-    {"search", "report", "jobs", "exchange"},
+    {"search", "report", "report_*", "jobs", "exchange"},
     {"__main__"},
 ]
 TORCH_ROOMS = {
@@ -47,7 +59,7 @@ TORCH_ROOMS = {
 PAGES_MAY_CALL = {
     "contract", "workflow", "request", "batches", "results", "decisions", "jobs", "exchange", "report", "search", "store",
     "intake", "sources", "items", "arrays", "layouts", "datasets", "samples", "images", "registry", "weights", "machine",
-    "plots", "alt_text", "overlays", "projections", "thresholds", "metrics",
+    "plots", "alt_text", "overlays", "projections", "thresholds", "metrics", "wording",
 }  # fmt: skip
 
 CORE = sorted(path for path in (ROOT / "adlib").rglob("*.py") if path.name != "__init__.py")

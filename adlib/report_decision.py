@@ -1,4 +1,4 @@
-"""The first half of a report: the decision in a sentence, the figures, and the charts behind them.
+"""The head of a report: the decision in a sentence, and the figures that it rests on.
 
 Each section takes the run's Facts and returns what stands under its heading.  A number stands beside its interval and
 the pictures it was computed on; what cannot be said is said to be so.
@@ -6,21 +6,16 @@ the pictures it was computed on; what cannot be said is said to be so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Sequence
 
 from adlib import metrics
 from adlib import report_charts as charts
-from adlib.alt_text import boxes_text, histogram_text, pr_text, roc_text
 from adlib.contract import Sentence
 from adlib.markup import Markup, join, tag
 from adlib.report_facts import Facts
 
 FIGURES = ("image_auroc", "image_ap", "image_f1_oracle", "tpr", "fpr", "pixel_auroc", "aupro")
 _ON_PIXELS = ("pixel_auroc", "aupro")
-_MOST_KINDS = 24  # rows of a box plot
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -34,6 +29,11 @@ def percent(share: float) -> str:
 
 def number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def middle_cut(text: str, longest: int) -> str:
+    """The beginning and the end of a long name: the end tells pictures apart."""
+    return text if len(text) <= longest else f"{text[: longest // 3]}…{text[-(longest - longest // 3 - 1) :]}"
 
 
 def notes(sentences: Sequence[str], cls: str = "notes") -> Markup | None:
@@ -122,19 +122,26 @@ def _tiles(facts: Facts) -> Markup:
     for name, key in (("tpr", "tile_missed"), ("fpr", "tile_false")):
         found = facts.rate(name)
         if found is None:
-            cells.append((t(f"report.{key}"), "–", t("report.not_known")))
+            cells.append((t(f"report.{key}"), "–", [t("report.not_known")]))
             continue
         k, n, low, high = found
         if name == "tpr":
             k, low, high = n - k, 1 - high, 1 - low
-        share = t("report.share", share=percent(k / n), low=percent(low), high=percent(high))
-        cells.append((t(f"report.{key}"), t("report.k_of_n", k=k, n=n), share))
+        below = [
+            t("report.percent", percent=percent(k / n)),
+            t("report.interval_percent", low=percent(low), high=percent(high)),
+        ]
+        cells.append((t(f"report.{key}"), t("report.k_of_n", k=k, n=n), below))
     area = report.intervals.get("image_auroc")
-    below = t("report.interval", low=number(area[0]), high=number(area[1])) if area else t("report.no_interval")
-    cells.append((t("report.tile_auroc"), number(report.image_auroc), below if report.image_auroc is not None else t("report.not_known")))
-    made_of = t("report.tests_made_of", normal=report.n_normal, defect=report.n_defect)
+    about = t("report.interval", low=number(area[0]), high=number(area[1])) if area else t("report.no_interval")
+    about = about if report.image_auroc is not None else t("report.not_known")
+    cells.append((t("report.tile_auroc"), number(report.image_auroc), [about]))
+    made_of = [t("report.on_normals", n=report.n_normal), t("report.on_defects", n=report.n_defect)]
     cells.append((t("report.tile_tests"), str(len(facts.rows)), made_of))
-    tiles = [tag("div", tag("dt", name), tag("dd", value, cls="big"), tag("dd", below)) for name, value, below in cells]
+    tiles = [
+        tag("div", tag("dt", name), tag("dd", value, cls="big"), *(tag("dd", line) for line in below))
+        for name, value, below in cells
+    ]
     return tag("dl", *tiles, cls="tiles")
 
 
@@ -147,8 +154,17 @@ def _outcome(facts: Facts) -> Markup:
         ("normals", table.true_negative, table.false_positive, ("passed", "alarmed"), "normal"),
     ):
         if good + bad:
-            counts = [tag("td", t(f"report.{word}", n=n), cls="count") for word, n in zip(words, (good, bad), strict=True)]
-            rows.append(tag("tr", tag("th", t(f"report.{head}"), scope="row"), tag("td", charts.shares(good, bad, cls), cls="bar"), *counts))
+            counts = [
+                tag("td", t(f"report.{word}", n=n), cls="count") for word, n in zip(words, (good, bad), strict=True)
+            ]
+            rows.append(
+                tag(
+                    "tr",
+                    tag("th", t(f"report.{head}"), scope="row"),
+                    tag("td", charts.shares(good, bad, cls), cls="bar"),
+                    *counts,
+                )
+            )
     return tag("table", tag("caption", t("report.outcome")), tag("tbody", *rows), cls="outcome")
 
 
@@ -174,22 +190,25 @@ def figures(facts: Facts) -> Markup:
 
 def _figure(facts: Facts, name: str) -> Markup | None:
     """A line of the table; a figure that this version has no words for is shown under its own name."""
-    words, value, interval = facts.words, facts.values.get(name), None
+    words, value = facts.words, facts.values.get(name)
     if not isinstance(value, int | float):
         return None
     known = name in FIGURES
     found = facts.report.intervals.get(name) if facts.report else None
     if found is None and name in ("fpr", "tpr") and (rate := facts.rate(name)):
         found = rate[2:]
-    if found is not None:
-        interval = f"{number(found[0])} – {number(found[1])}"
+    interval = "–" if found is None else f"{number(found[0])} – {number(found[1])}"
     scale = charts.interval(value, *(found or ())) if 0 <= value <= 1 else None
     title = words.t(f"report.figure_{name}") if known else name.replace("_", " ")
     about = tag("span", words.t(f"report.about_{name}"), cls="about") if known else None
     return tag(
-        "tr", tag("th", title, about, scope="row"), tag("td", number(value), cls="number value"),
-        tag("td", interval or "–", cls="number"), tag("td", scale, cls="scale-cell"), tag("td", _computed_on(facts, name), cls="basis"),
-    )  # fmt: skip
+        "tr",
+        tag("th", title, about, scope="row"),
+        tag("td", number(value), cls="number value"),
+        tag("td", interval, cls="number"),
+        tag("td", scale, cls="scale-cell"),
+        tag("td", _computed_on(facts, name), cls="basis"),
+    )
 
 
 def _computed_on(facts: Facts, name: str) -> str:
@@ -211,117 +230,3 @@ def _skipped(facts: Facts, skipped: Sequence[Sentence]) -> Markup | None:
         return None
     said = notes([facts.words.tell(sentence) for sentence in skipped])
     return tag("div", tag("h3", facts.words.t("report.not_measured")), said, cls="aside")
-
-
-# --- curves and distances ---------------------------------------------------------------------------------------------
-
-
-def _words(facts: Facts, **keys: str) -> dict[str, str]:
-    """A chart's words: its own key → the report's."""
-    return {own: facts.words.t(f"report.{key}") for own, key in keys.items()}
-
-
-def _drawn(title: str, drawing: Markup, legend: Markup | None = None, wide: bool = False) -> Markup:
-    """A chart with its caption; a wide one can be scrolled on a phone, where its numbers would become too small."""
-    if wide:
-        drawing = tag("div", drawing, cls="wide", tabindex=0, role="group", aria_label=title)
-    return tag("figure", tag("figcaption", title), drawing, legend)
-
-
-def curves(facts: Facts) -> Markup:
-    t = facts.words.t
-    roc = metrics.roc(facts.labels, facts.scores) if facts.rows else None
-    pr = metrics.pr(facts.labels, facts.scores) if facts.rows else None
-    if roc is None or pr is None:
-        return tag("p", t("report.curves_none"))
-    table = facts.table
-    fpr, tpr = metrics.rates(table)
-    assert fpr is not None and tpr is not None
-    alarms = table.true_positive + table.false_positive
-    at = (tpr, table.true_positive / alarms) if alarms else None
-    base = float(facts.labels.mean())
-    words = _words(facts, alt="roc_alt", alt_point="roc_alt_point")
-    left = charts.roc(
-        roc[0], roc[1], (fpr, tpr), t("report.roc_x"), t("report.roc_y"), roc_text(roc[0], roc[1], (fpr, tpr), words)
-    )
-    words = _words(facts, alt="pr_alt", alt_point="pr_alt_point")
-    right = charts.pr(
-        pr[0], pr[1], at, base, t("report.pr_x"), t("report.pr_y"), pr_text(pr[0], pr[1], at, words, base)
-    )
-    names = [("curve", t("report.this_run")), ("chance", t("report.chance")), ("point", t("report.point"))]
-    pair = tag("div", _drawn(t("report.roc"), left), _drawn(t("report.pr"), right), cls="pair")
-    return join([tag("p", t("report.curves_about")), tag("div", pair, charts.legend(names), cls="whole")])
-
-
-def distances(facts: Facts) -> Markup:
-    t, unit = facts.words.t, facts.calibration.unit
-    line, held = facts.line / unit, np.array(facts.calibration.scores) / unit
-    normalised = facts.normalised if facts.rows else np.empty(0)
-    labels = facts.labels if facts.rows else np.empty(0, int)
-    over = charts.axis_over([normalised, held, [line]], 160, charts.FULL - 14)
-    limit, x = t("report.threshold_mark"), t("report.distance")
-    parts = [tag("p", t("report.distances_about"))]
-    if not facts.rows:
-        parts.append(tag("p", t("report.distances_none")))
-    else:
-        places = facts.kinds()
-        kinds = {kind: normalised[where].tolist() for kind, where in list(places.items())[:_MOST_KINDS]}
-        good = [kind for kind, where in places.items() if labels[where[0]] == 0]
-        words = _words(facts, alt="boxes_alt", alt_kind="boxes_alt_kind", alt_over="alt_over")
-        alt = boxes_text(kinds, line, words, good)
-        names = [("normal", t("report.normal_tests")), ("0", t("report.defect_tests"))]
-        drawn = charts.boxes(kinds, good, line, over, x, limit, alt)
-        parts.append(_drawn(t("report.boxes"), drawn, charts.legend(names), wide=True))
-    groups = {"held": held.tolist(), "normal": normalised[labels == 0].tolist(), "defect": normalised[labels == 1].tolist()}
-    words = _words(
-        facts, alt="histogram_alt", alt_group="histogram_alt_group", alt_over="alt_over", normal="normal_tests",
-        defect="defect_tests", calibration="held_out",
-    )  # fmt: skip
-    alt = histogram_text(groups["normal"], groups["defect"], groups["held"], line, words)
-    drawn = charts.histogram(groups, line, over, x, t("report.pictures_count"), limit, alt)
-    keys = {"held": "held_out", "normal": "normal_tests", "defect": "defect_tests"}
-    names = [(f"bars {cls}", t(f"report.{keys[cls]}")) for cls, values in groups.items() if values]
-    parts.append(_drawn(t("report.histogram"), drawn, charts.legend(names), wide=True))
-    return join(parts)
-
-
-# --- embeddings -------------------------------------------------------------------------------------------------------
-
-
-def plane(facts: Facts) -> Markup:
-    t, found = facts.words.t, facts.plane() if facts.rows else None
-    if found is None:
-        return tag("p", t("report.plane_none"))
-    places, held, chosen, by_tsne = found
-    defects = list(dict.fromkeys(row["kind"] for row in facts.rows if row["label"] == 1))
-    most = len(charts.SHAPES)
-    own = defects if len(defects) <= most else defects[: most - 1]  # the last mark is shared by all further kinds
-    looks = ["held"] * held + [_look(facts.rows[i], own) for i in chosen]
-    wrong = set(facts.mistakes())
-    ringed = [held + place for place, i in enumerate(chosen) if i in wrong]
-    names = [facts.words.kind(kind) or "–" for kind in own]
-    alt = t(
-        "report.plane_alt", normals=held, tests=len(chosen), wrong=len(ringed),
-        kinds=", ".join([*names, *([t("report.other_kinds", n=len(defects) - len(own))] if own != defects else [])]) or "–",
-    )  # fmt: skip
-    legend = _plane_legend(facts, looks, names, len(defects) - len(own), bool(ringed))
-    about = t("report.plane_tsne" if by_tsne else "report.plane_pca")
-    if len(chosen) < len(facts.rows):
-        about += " " + t("report.plane_some", n=len(chosen), total=len(facts.rows))
-    return _drawn(about, charts.scatter(places, looks, ringed, alt), legend)
-
-
-def _look(row: Mapping[str, Any], own: Sequence[str]) -> str:
-    if row["label"] == 0:
-        return "normal"
-    return str(own.index(row["kind"])) if row["kind"] in own else str(len(charts.SHAPES) - 1)
-
-
-def _plane_legend(facts: Facts, looks: Sequence[str], names: Sequence[str], more: int, ringed: bool) -> Markup:
-    t = facts.words.t
-    items = [("held", t("report.fitted_normals")), ("normal", t("report.normal_tests"))]
-    items = [(look, name) for look, name in items if look in looks]
-    items += [(str(i), charts.shortened(name, 40)) for i, name in enumerate(names)]
-    if more:
-        items.append((str(len(charts.SHAPES) - 1), t("report.other_kinds", n=more)))
-    return charts.legend([*items, *([("ring", t("report.wrong_verdict"))] if ringed else [])])
