@@ -46,7 +46,7 @@ def pr(
 
 
 def _unit_square(alt: str, x: str, y: str) -> Plot:
-    plot = Plot(HALF, 300, Axis(0, 1, 44, HALF - 14), Axis(0, 1, 258, 24), alt)
+    plot = Plot(HALF, 280, Axis(0, 1, 44, HALF - 14), Axis(0, 1, 238, 24), alt)
     plot.frame(x, y, percent=True)
     return plot
 
@@ -75,7 +75,7 @@ def boxes(
     kinds: name → scores, at least one each, from top to bottom.  normals: which of them are normal.  line: the threshold.
     over: the axis, as `axis_over` gives it.  limit: the threshold's name.
     """
-    normals, step = set(normals), 34
+    normals, step = set(normals), 28
     height = 24 + step * len(kinds) + 44
     plot = Plot(FULL, height, over, Axis(0, len(kinds), 24, 24 + step * len(kinds)), alt)
     plot.frame(x, y_ticks=False)
@@ -92,12 +92,12 @@ def _box(plot: Plot, values: np.ndarray, middle: float, cls: str) -> list[Markup
     reach = 1.5 * (high - low)
     inside = values[(values >= low - reach) & (values <= high + reach)]
     ends = [px(plot.x(value)) for value in (inside.min(), low, median, high, inside.max())]
-    half, y = 9, px(middle)
+    half, y = 8, px(middle)
     top, bottom = px(middle - half), px(middle + half)
     drawn = f"M{ends[0]} {y}H{ends[1]}M{ends[3]} {y}H{ends[4]}M{ends[1]} {top}H{ends[3]}V{bottom}H{ends[1]}Z"
     shown = values if len(values) <= _POINTS else values[(values < low - reach) | (values > high + reach)]
     shape = "circle" if cls == "normal" else "diamond"
-    jitter = np.random.default_rng(0).uniform(-6, 6, len(shown))
+    jitter = np.random.default_rng(0).uniform(-5, 5, len(shown))
     points = [mark(shape, plot.x(v), middle + j, 3, f"dot {cls}") for v, j in zip(shown.tolist(), jitter, strict=True)]
     return [
         *points, tag("path", d=drawn, cls=f"box {cls}"), tag("path", d=f"M{ends[2]} {top}V{bottom}", cls=f"median {cls}")
@@ -108,14 +108,14 @@ def histogram(
     groups: Mapping[str, Sequence[float]], line: float, over: Axis, x: str, y: str, limit: str, alt: str
 ) -> Markup:
     """Counts over common bins.  groups: class (normal, defect or held) → scores; those without pictures are left out."""
-    bottom, top = 206, 40
+    bottom, top = 172, 36
     space = np.geomspace if over.log else np.linspace
     edges = space(over.low, over.high, _BINS + 1)
     counts = {
         cls: np.histogram(np.asarray(values, dtype=float), edges)[0] for cls, values in groups.items() if len(values)
     }
     highest = max(1, *(int(count.max()) for count in counts.values()))
-    plot = Plot(FULL, 250, over, Axis(0, highest * 1.05, bottom, top), alt)
+    plot = Plot(FULL, 214, over, Axis(0, highest * 1.05, bottom, top), alt)
     plot.frame(x, y)
     for cls, count in counts.items():
         up = np.repeat([0, *count.tolist(), 0], 2)[1:-1].tolist()
@@ -133,15 +133,16 @@ def scatter(places: np.ndarray, looks: Sequence[str], ringed: Iterable[int], alt
 
     ringed: points to mark with a ring.  Drawn in the order given.
     """
-    width, height, room = FULL, 310, 16
+    width, height, room = FULL, 272, 16
     low, high = places.min(axis=0), places.max(axis=0)
     scale = min((width - 2 * room) / max(high[0] - low[0], 1e-9), (height - 2 * room) / max(high[1] - low[1], 1e-9))
     at = (places - (low + high) / 2) * scale + (width / 2, height / 2)
     parts = [tag("rect", x=0.5, y=0.5, width=width - 1, height=height - 1, cls="ground")]
     for (x, y), look in zip(at.tolist(), looks, strict=True):
         parts.append(place_mark(look, x, y))
-    for i in ringed:
-        parts.append(tag("circle", cx=px(at[i][0]), cy=px(at[i][1]), r=9, cls="ring"))
+    ringed = list(ringed)
+    look, r = ("ring", 9) if len(ringed) <= 60 else ("ring many", 6.5)  # many thick rings would hide what they mark
+    parts += [tag("circle", cx=px(at[i][0]), cy=px(at[i][1]), r=r, cls=look) for i in ringed]
     return tag(
         "svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=alt, xmlns="http://www.w3.org/2000/svg"
     )

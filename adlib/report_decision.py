@@ -16,6 +16,7 @@ from adlib.report_facts import Facts
 
 FIGURES = ("image_auroc", "image_ap", "image_f1_oracle", "tpr", "fpr", "pixel_auroc", "aupro")
 _ON_PIXELS = ("pixel_auroc", "aupro")
+_TELLING = 0.8  # AUROC from which scores can be said to tell defects from normals
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -25,6 +26,11 @@ def percent(share: float) -> str:
     """In per cent, with as many digits as mean something."""
     value = 100 * share
     return f"{value:.0f}" if value in (0, 100) else f"{value:.1f}" if value >= 0.095 else f"{value:.2g}"
+
+
+def promised_percent(share: float) -> str:
+    """A rate that was chosen or follows from a count: 1, 0.5, 3.12."""
+    return f"{100 * share:.3g}"
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -83,7 +89,8 @@ def basis(facts: Facts) -> str:
 def _better(facts: Facts) -> str | None:
     """When the scores could tell much more than the line makes of them."""
     best, now = facts.oracle_table(), facts.table
-    if best is None or facts.oracle:
+    area = facts.report.image_auroc if facts.report else None
+    if best is None or facts.oracle or area is None or area < _TELLING:
         return None
     wrong, least = now.false_negative + now.false_positive, best.false_negative + best.false_positive
     if wrong - least < max(3, 0.05 * len(facts.rows)):
@@ -100,19 +107,34 @@ def decision(facts: Facts) -> Markup:
     return join(
         [
             tag("p", verdict(facts), cls="verdict"),
+            _warnings(facts),
             *(tag("p", sentence) for sentence in said if sentence),
             _tiles(facts) if tested else None,
             _outcome(facts) if tested else None,
-            _warnings(facts),
         ]
     )
 
 
 def _warnings(facts: Facts) -> Markup | None:
-    if facts.report is None or not (found := metrics.warnings_of(facts.report)):
+    if not (said := warnings(facts)):
         return None
-    said = notes([facts.words.tell(sentence) for sentence in found])
-    return tag("div", tag("h3", facts.words.t("report.read_first")), said, cls="warning")
+    return tag("div", tag("h3", facts.words.t("report.read_first")), notes(said), cls="warning")
+
+
+def warnings(facts: Facts) -> list[str]:
+    """What nobody may overlook: the evaluation's own warnings, and more false alarms than were promised."""
+    if facts.report is None:
+        return []
+    said = [facts.words.tell(sentence) for sentence in metrics.warnings_of(facts.report)]
+    return [*said, facts.words.t("report.seen_more")] if _more_than_promised(facts) else said
+
+
+def _more_than_promised(facts: Facts) -> bool:
+    """Whether the interval of the tests' false-alarm rate lies wholly above what the rule promises at worst."""
+    found, promised = facts.rate("fpr"), facts.calibration.threshold.alpha
+    if found is None or not promised:
+        return False
+    return found[2] > promised * (2 if facts.calibration.cross_fitted else 1)
 
 
 def _tiles(facts: Facts) -> Markup:

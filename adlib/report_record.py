@@ -10,7 +10,7 @@ import numpy as np
 
 from adlib import metrics, thresholds
 from adlib.markup import Markup, join, tag
-from adlib.report_decision import middle_cut, notes, number, percent
+from adlib.report_decision import middle_cut, notes, number, percent, promised_percent, warnings
 from adlib.report_facts import Facts
 
 _MOST_KINDS = 60
@@ -32,7 +32,7 @@ def threshold(facts: Facts) -> Markup:
         (t("report.learned_on"), facts.words.tell(line.fitted_on)),
         (
             t("report.promise"),
-            t("report.promised", percent=percent(promised)) if promised else t("report.promised_none"),
+            t("report.promised", percent=promised_percent(promised)) if promised else t("report.promised_none"),
         ),
     ]
     if (expected := _expected(facts)) is not None:
@@ -40,8 +40,7 @@ def threshold(facts: Facts) -> Markup:
         entries.append((t("report.expected"), t("report.expected_range", n=calibration.normals, low=low, high=high)))
     if facts.report is not None:
         entries.append((t("report.seen"), _seen(facts)))
-    more = [tag("p", t("report.seen_more"), cls="warning")] if _more_than_promised(facts) else []
-    return join([_pairs(entries), *more])
+    return _pairs(entries)
 
 
 def _expected(facts: Facts) -> tuple[float, float] | None:
@@ -61,15 +60,6 @@ def _seen(facts: Facts) -> str:
         return facts.words.t("report.seen_none")
     k, n, low, high = found
     return facts.words.t("report.seen_rate", k=k, n=n, share=percent(k / n), low=percent(low), high=percent(high))
-
-
-def _more_than_promised(facts: Facts) -> bool:
-    """Whether the interval of the tests' false-alarm rate lies wholly above what the rule promises at worst."""
-    found = facts.rate("fpr") if facts.rows else None
-    promised = facts.calibration.threshold.alpha
-    if found is None or not promised:
-        return False
-    return found[2] > promised * (2 if facts.calibration.cross_fitted else 1)
 
 
 # --- kind by kind -----------------------------------------------------------------------------------------------------
@@ -127,13 +117,15 @@ def settings(facts: Facts) -> Markup:
     if backbone.get("precision"):
         entries.append((t("report.precision"), backbone["precision"]))
     entries += [
-        (t("report.alpha"), t("report.percent", percent=percent(card["alpha"]))),
+        (t("report.alpha"), t("report.percent", percent=promised_percent(card["alpha"]))),
         (t("report.seed"), card["seed"]),
     ]
     if card.get("white"):
         entries.append((t("report.white"), card["white"]))
-    own = [(t("report.own_setting", method=facts.method, name=name), value) for name, value in card["settings"].items()]
-    return _pairs([*entries, *own])
+    for name, value in card["settings"].items():
+        shown = t("report.yes" if value else "report.no") if isinstance(value, bool) else value
+        entries.append((t("report.own_setting", method=facts.method, name=name), shown))
+    return _pairs(entries)
 
 
 def card(facts: Facts) -> Markup:
@@ -196,8 +188,7 @@ def limits(facts: Facts) -> Markup:
     if report is None:
         said.append(t("report.limit_untested"))
     else:
-        said += [facts.words.tell(sentence) for sentence in metrics.warnings_of(report)]
-        said += _limits_of_counts(facts)
+        said += [*warnings(facts), *_limits_of_counts(facts)]
     if facts.calibration.cross_fitted:
         said.append(t("report.limit_crossed", n=facts.calibration.normals))
     if facts.oracle or facts.by_hand:
