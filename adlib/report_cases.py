@@ -7,12 +7,12 @@ from PIL import Image
 from adlib import overlays
 from adlib import report_charts as charts
 from adlib.markup import Markup, join, tag
-from adlib.report_decision import middle_cut, number
-from adlib.report_facts import Facts
+from adlib.report_decision import number
+from adlib.report_facts import LONGEST, Facts
 from adlib.report_pictures import data_uri, shown
+from adlib.wording import middle_cut
 
 MISTAKES, CATCHES = 6, 4  # pictures of each that are shown
-_LONGEST = 80  # letters of a name
 
 
 def pictures(facts: Facts) -> Markup:
@@ -50,11 +50,11 @@ def _case(facts: Facts, index: int, has_map: bool) -> Markup:
     right = bool(facts.alarms[index]) == (row["label"] == 1)
     said = ("caught" if right else "missed") if row["label"] else ("passed" if right else "false")
     kind, times = facts.kind(row["kind"]), number(facts.ratio(index), 2)
-    name = middle_cut(str(row["name"]), _LONGEST)
+    name = middle_cut(str(row["name"]), LONGEST)
     seen = shown(facts, index)
     near = seen.nearest
     heat_alt = t("report.heat_alt", name=name, x=times)
-    near_alt = t("report.nearest_alt", name=middle_cut(near[1], _LONGEST)) if near else ""
+    near_alt = t("report.nearest_alt", name=middle_cut(near[1], LONGEST)) if near else ""
     cells = [
         _cell(t("report.test_picture"), seen.photo, t("report.photo_alt", name=name, kind=kind), t("report.gone")),
         _cell(t("report.heatmap"), seen.heat, heat_alt, t("report.no_map")) if has_map else None,
@@ -62,7 +62,7 @@ def _case(facts: Facts, index: int, has_map: bool) -> Markup:
     ]
     about = tag(
         "div", tag("p", t(f"report.verdict_{said}"), cls="badge right" if right else "badge wrong"),
-        tag("p", tag("bdi", middle_cut(kind, _LONGEST)), cls="kind"), tag("p", t("report.times", x=times), cls="times"),
+        tag("p", tag("bdi", kind), cls="kind"), tag("p", t("report.times", x=times), cls="times"),
         tag("p", tag("bdi", name), cls="name"), cls="case-about",
     )  # fmt: skip
     return tag("article", about, *cells, cls="case" if has_map else "case two")

@@ -52,13 +52,13 @@ def _unit_square(alt: str, x: str, y: str) -> Plot:
 
 
 def _corners(x: np.ndarray, y: np.ndarray) -> tuple[list[float], list[float]]:
-    """The same line without points that lie on the way between their neighbours, to a tenth of a pixel."""
-    points = list(dict.fromkeys(zip(np.round(x, 4).tolist(), np.round(y, 4).tolist(), strict=True)))
+    """The same line without points on the straight way between their neighbours, to a ten-thousandth."""
+    points = list(zip(np.round(x, 4).tolist(), np.round(y, 4).tolist(), strict=True))
     kept = points[:1]
     for point, after in zip(points[1:], [*points[2:], (math.nan, math.nan)], strict=True):
-        before = kept[-1]
-        straight = (before[0] == point[0] == after[0]) or (before[1] == point[1] == after[1])
-        if not straight:
+        (x0, y0), (x1, y1), (x2, y2) = kept[-1], point, after
+        on_the_way = (x0 == x1 == x2 and (y1 - y0) * (y2 - y1) >= 0) or (y0 == y1 == y2 and (x1 - x0) * (x2 - x1) >= 0)
+        if not on_the_way and point != kept[-1]:
             kept.append(point)
     return [a for a, _ in kept], [b for _, b in kept]
 

@@ -37,11 +37,6 @@ def number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
-def middle_cut(text: str, longest: int) -> str:
-    """The beginning and the end of a long name: the end tells pictures apart."""
-    return text if len(text) <= longest else f"{text[: longest // 3]}…{text[-(longest - longest // 3 - 1) :]}"
-
-
 def notes(sentences: Sequence[str], cls: str = "notes") -> Markup | None:
     return tag("ul", *(tag("li", sentence) for sentence in sentences), cls=cls) if sentences else None
 

@@ -20,11 +20,11 @@ import numpy as np
 from adlib import datasets, decisions, metrics, projections, registry, store
 from adlib.contract import AdlibError, Calibration, Confusion, DataError, NotFitted, Report, Sentence
 from adlib.results import calibration_of, ratio_of
-from adlib.wording import Words, clean
+from adlib.wording import Words, clean, middle_cut
 
 TSNE_MOST = 600  # points; t-SNE of as many takes about 3 s on one core, and PCA no time
 PLANE_MOST = 1500  # beyond, points hide each other
-RATES = ("fpr", "tpr")
+LONGEST = 80  # letters of a name or kind that are shown
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Facts:
     def title(self) -> str:
         """The name that a person gave the run, else the data set's."""
         given = (self.run.read("title.json") or {}).get("title")
-        return clean(given) if given else self.dataset or self.run.id
+        return middle_cut(clean(given) if given else self.dataset or self.run.id, 120)
 
     def ratio(self, index: int) -> float:
         return ratio_of(self.rows[index]["score"], self.calibration)
@@ -104,7 +104,9 @@ class Facts:
 
     def kind(self, kind: str) -> str:
         """A kind as a person reads it; "good" is every layout's own word for the normal ones."""
-        return self.words.t("report.good_kind") if kind == "good" else self.words.kind(kind).strip() or "–"
+        if kind == "good":
+            return self.words.t("report.good_kind")
+        return middle_cut(self.words.kind(kind).strip(), LONGEST) or "–"
 
     def kinds(self) -> dict[str, list[int]]:
         """Kind → places in `rows`; normal kinds first, then the defects, each as they came."""

@@ -10,13 +10,13 @@ import numpy as np
 
 from adlib import metrics, thresholds
 from adlib.markup import Markup, join, tag
-from adlib.report_decision import middle_cut, notes, number, percent, promised_percent, warnings
+from adlib.report_decision import notes, number, percent, promised_percent, warnings
 from adlib.report_facts import Facts
+from adlib.wording import middle_cut
 
 _MOST_KINDS = 60
 _RARE = 10  # pictures of a kind, below which its share means little
 _FEW_DEFECTS = 100
-_LONGEST = 80  # letters of a name
 
 
 # --- the threshold ----------------------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ def _kind_row(facts: Facts, kind: str, places: Sequence[int]) -> Markup:
         number(float(np.median(values)), 2),
         f"{number(values.min(), 2)} – {number(values.max(), 2)}",
     )
-    name = tag("th", tag("bdi", middle_cut(kind, _LONGEST)), scope="row")
+    name = tag("th", tag("bdi", kind), scope="row")
     return tag("tr", name, *(tag("td", cell, cls="number") for cell in cells))
 
 

@@ -89,3 +89,8 @@ def filled(template: str, values: Mapping[str, Any]) -> str:
 def clean(text: object) -> str:
     """A stranger's text on one line, without what turns, breaks or hides the text around it."""
     return _CONTROLS.sub(" ", str(text))
+
+
+def middle_cut(text: str, longest: int) -> str:
+    """The beginning and the end of a long name: the end tells pictures apart."""
+    return text if len(text) <= longest else f"{text[: longest // 3]}…{text[-(longest - longest // 3 - 1) :]}"
