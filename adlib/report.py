@@ -33,6 +33,7 @@ SECTIONS: dict[str, Callable[[Facts], Markup | None]] = {
     "pictures": report_cases.pictures,
     "threshold": record.threshold,
     "kinds": record.kinds,
+    "studies": report_graphs.studies,
     "settings": record.settings,
     "card": record.card,
     "limits": record.limits,

@@ -125,6 +125,21 @@ def histogram(
     return plot.svg()
 
 
+def ranges(at: Sequence[float], values: Sequence[Sequence[float]], x: str, y: str, alt: str) -> Markup:
+    """Means over repeats, joined by a line, and bars from the lowest to the highest.  at: (S,), ascending; values: S rows."""
+    low, high = min(map(min, values)), max(map(max, values))
+    room = 0.1 * (high - low) or 0.05
+    across = Axis(at[0] / 1.15, at[-1] * 1.15, 60, FULL - 14, log=True)
+    plot = Plot(FULL, 214, across, Axis(max(0.0, low - room), high + room, 172, 24), alt)
+    plot.frame(x, y, x_ticks=at)
+    means = [sum(row) / len(row) for row in values]
+    plot.line(at, means, "curve")
+    for place, mean, row in zip(at, means, values, strict=True):
+        plot.line([place, place], [min(row), max(row)], "whisker")
+        plot.draw(mark("circle", plot.x(place), plot.y(mean), 4.5, "dot normal"))
+    return plot.svg()
+
+
 # --- embeddings -------------------------------------------------------------------------------------------------------
 
 

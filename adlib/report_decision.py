@@ -14,7 +14,7 @@ from adlib.contract import Sentence
 from adlib.markup import Markup, join, tag
 from adlib.report_facts import Facts
 
-FIGURES = ("image_auroc", "image_ap", "image_f1_oracle", "tpr", "fpr", "pixel_auroc", "aupro")
+FIGURES = ("image_auroc", "image_ap", "f1", "image_f1_oracle", "tpr", "fpr", "pixel_auroc", "aupro")
 _ON_PIXELS = ("pixel_auroc", "aupro")
 _TELLING = 0.8  # AUROC from which scores can be said to tell defects from normals
 

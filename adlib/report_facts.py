@@ -31,6 +31,7 @@ LONGEST = 80  # letters of a name or kind that are shown
 class Facts:
     """A finished run.  rows: lines of scores.json, () when it was not evaluated.  report: None then.
 
+    replaced: another line than the learned one is in use.
     paths: digest → file, of the data set's pictures that are on this machine.
     """
 
@@ -38,7 +39,7 @@ class Facts:
     words: Words
     card: Mapping[str, Any]
     calibration: Calibration
-    by_hand: bool
+    replaced: bool
     report: Report | None
     values: Mapping[str, Any]
     rows: tuple[Mapping[str, Any], ...]
@@ -51,7 +52,14 @@ class Facts:
     @property
     def oracle(self) -> bool:
         """Whether the line in use was chosen on the very pictures that it is judged on."""
-        return "oracle" in self.calibration.threshold.rule.template.lower()
+        line = self.calibration.threshold
+        return bool(getattr(line, "oracle", False)) or "oracle" in line.rule.template.lower()
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether a person set the line in use.  A line without a rule's name stands in for the learned one only then."""
+        rule = getattr(self.calibration.threshold, "key", "")
+        return rule == "hand" or (self.replaced and not rule)
 
     @cached_property
     def labels(self) -> np.ndarray:

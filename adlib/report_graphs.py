@@ -10,6 +10,7 @@ import numpy as np
 from adlib import metrics, svg
 from adlib import report_charts as charts
 from adlib.alt_text import boxes_text, histogram_text, pr_text, roc_text
+from adlib.contract import DataError, Sentence
 from adlib.markup import Markup, join, tag
 from adlib.report_facts import Facts
 
@@ -134,3 +135,43 @@ def _plane_legend(facts: Facts, looks: Sequence[str], names: Sequence[str], more
     if more:
         items.append((str(len(charts.SHAPES) - 1), t("report.other_kinds", n=more)))
     return charts.legend([*items, *([("ring", t("report.wrong_verdict"))] if ringed else [])])
+
+
+# --- studies ----------------------------------------------------------------------------------------------------------
+
+
+def studies(facts: Facts) -> Markup | None:
+    """What a learning curve and a study of directions found, where the run has them; None where it has neither."""
+    curve, directions = facts.run.read("curve.json"), facts.run.read("directions.json")
+    if not curve and not directions:
+        return None
+    parts = []
+    try:
+        if curve:
+            parts += _curve(facts, curve)
+        if directions:
+            basis = facts.words.t("report.directions_on", **directions["measured_on"])
+            said = facts.words.tell(Sentence.from_json(directions["sentence"]))
+            parts += [tag("h3", facts.words.t("report.directions")), tag("p", said), tag("p", basis, cls="aside")]
+    except (KeyError, TypeError, ValueError, IndexError):
+        raise DataError(
+            "'{file}' of run '{run}' is damaged. Fit the run again.",
+            file="curve.json, directions.json",
+            run=facts.run.id,
+        ) from None
+    return join(parts)
+
+
+def _curve(facts: Facts, found: Mapping[str, Any]) -> list[Markup]:
+    t, on = facts.words.t, found["measured_on"]
+    said = [Sentence.from_json(found[name]) for name in ("sentence", "promise") if found.get(name)]
+    parts = [tag("p", facts.words.tell(sentence)) for sentence in said]
+    judged = found["auroc"] is not None
+    values = [[float(value) for value in row] for row in found["auroc" if judged else "false_alarms"]]
+    about = t("report.curve_auroc" if judged else "report.curve_false", **{**on, "repeats": found["repeats"]})
+    points = zip(found["normals"], values, strict=True)
+    alt = " ".join(
+        t("report.curve_alt", n=n, mean=sum(row) / len(row), low=min(row), high=max(row)) for n, row in points
+    )
+    y = t("report.figure_image_auroc" if judged else "report.rate")
+    return [*parts, _drawn(about, charts.ranges(found["normals"], values, t("report.curve_x"), y, alt), wide=True)]

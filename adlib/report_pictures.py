@@ -65,7 +65,12 @@ def ratio_map(facts: Facts, index: int, size: tuple[int, int] | None) -> np.ndar
     grid = np.asarray(maps[index], dtype=np.float32) / np.float32(unit)
     if size is None:
         return grid
-    return images.frame_of(*size, facts.card["size"], facts.card["letterbox"]).to_original(grid)
+    return _frame(facts, size).to_original(grid)
+
+
+def _frame(facts: Facts, size: tuple[int, int]) -> images.Frame:
+    """Where a picture of that size lies in the network's square."""
+    return images.frame_of(*size, facts.card["size"], facts.card["letterbox"])
 
 
 def heat_on(photo: Image.Image | None, ratio: np.ndarray | None) -> Image.Image | None:

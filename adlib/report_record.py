@@ -120,6 +120,8 @@ def settings(facts: Facts) -> Markup:
         (t("report.alpha"), t("report.percent", percent=promised_percent(card["alpha"]))),
         (t("report.seed"), card["seed"]),
     ]
+    if card.get("region"):
+        entries.append((t("report.region"), t("report.region_set")))
     if card.get("white"):
         entries.append((t("report.white"), card["white"]))
     for name, value in card["settings"].items():
@@ -200,6 +202,7 @@ def limits(facts: Facts) -> Markup:
         said.append(t("report.limit_no_masks"))
     said.append(t("report.limit_size", n=facts.card["size"]))
     said += [t("report.limit_heat")] if has_map else []
+    said += [t("report.limit_region")] if facts.card.get("region") else []
     return notes([*said, t("report.limit_scene"), t("report.limit_labels")]) or Markup()
 
 

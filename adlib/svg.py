@@ -89,11 +89,18 @@ class Plot:
         self.draw(tag("path", d=f"M{px(x)} {px(top - 12)}V{px(bottom)}", cls="limit"))
         self.draw(written(label, x + nudge, top - 5, anchor=side, cls="strong"))
 
-    def frame(self, x_name: str, y_name: str = "", percent: bool = False, y_ticks: bool = True) -> None:
-        """Grid, numbers and names."""
+    def frame(
+        self,
+        x_name: str,
+        y_name: str = "",
+        percent: bool = False,
+        y_ticks: bool = True,
+        x_ticks: Sequence[float] | None = None,
+    ) -> None:
+        """Grid, numbers and names.  x_ticks: where numbers stand; None = at round ones."""
         top, bottom = min(self.y.start, self.y.end), max(self.y.start, self.y.end)
         show = _percent if percent else _number
-        for tick in self.x.ticks():
+        for tick in self.x.ticks() if x_ticks is None else x_ticks:
             self.draw(tag("path", d=f"M{px(self.x(tick))} {px(top)}V{px(bottom)}", cls="grid"))
             self.draw(written(show(tick), self.x(tick), bottom + 16))
         for tick in self.y.ticks() if y_ticks else ():

@@ -29,11 +29,11 @@ def offered(monkeypatch):
 def test_the_report_comes_in_the_visitors_language_unless_another_is_chosen(lang, run, offered):
     at = open_page("evaluate", lang=lang, run=run.id).run()
     assert not at.exception
-    assert Page(offered["report-html"]().decode()).all("html")[0]["lang"] == lang
+    assert Page(offered["primary-report"]().decode()).all("html")[0]["lang"] == lang
     other = "ja" if lang == "en" else "en"
     at.segmented_control(f"report-language-{lang}").set_value(other).run()
     assert not at.exception
-    assert Page(offered["report-html"]().decode()).all("html")[0]["lang"] == other
+    assert Page(offered["primary-report"]().decode()).all("html")[0]["lang"] == other
 
 
 def test_scores_and_heatmaps_are_offered_beside_it(run, offered):
@@ -48,8 +48,8 @@ def test_a_run_without_tests_has_a_report_too_and_no_heatmaps_to_offer(run, offe
         (run.folder / name).unlink()
     at = open_page("evaluate", run=run.id).run()
     assert not at.exception
-    assert set(offered) == {"report-html", "csv"}
-    assert "has not been evaluated" in Page(offered["report-html"]().decode()).words
+    assert set(offered) == {"primary-report", "csv"}
+    assert "has not been evaluated" in Page(offered["primary-report"]().decode()).words
 
 
 def test_no_report_is_offered_where_there_is_no_run(workspace, offered):

@@ -132,8 +132,10 @@ def test_kinds_are_counted_one_by_one(run):
 def test_all_sections_are_there_in_their_order_and_in_one_language(language, run):
     text = report.page(run, language)
     found = Page(text)
-    assert [attributes["id"] for attributes in found.all("h2")] == list(report.SECTIONS)
-    for name in report.SECTIONS:
+    assert [attributes["id"] for attributes in found.all("h2")] == [
+        name for name in report.SECTIONS if name != "studies"
+    ]
+    for name in set(report.SECTIONS) - {"studies"}:
         assert Words(language).t(f"report.{name}") in found.words
     assert found.all("html")[0]["lang"] == language
     assert not re.search(r"\{\w+[:}]|report\.\w+", found.words), "a template was left unfilled"
@@ -335,13 +337,38 @@ def test_the_nearest_normal_is_the_one_with_the_nearest_embedding(run):
         assert facts.nearest(i) == run.read("explored.json")[expected]
 
 
+def test_studies_are_shown_where_the_run_has_them(run):
+    plain = [attributes["id"] for attributes in page(run).all("h2")]
+    assert "studies" not in plain
+    on = {"normals": 4, "good": 5, "defects": 6}
+    curve = {
+        "normals": [5, 10, 20], "auroc": [[0.7, 0.8], [0.8, 0.9], [0.9, 0.95]], "false_alarms": [[0.1, 0.2]] * 3, "repeats": 2,
+        "measured_on": on, "sentence": ["Add {n} more", {"n": 7}], "promise": ["Promised", {}],
+    }  # fmt: skip
+    run.write("curve.json", curve)
+    run.write("directions.json", {"measured_on": on, "sentence": ["The smallest {n}", {"n": 3}]})
+    found = page(run)
+    assert [attributes["id"] for attributes in found.all("h2")] == [*plain[:8], "studies", *plain[8:]]
+    for said in ("Add 7 more", "Promised", "The smallest 3", "2 fits each, measured on 5 normal and 6 defect pictures"):
+        assert said in found.words
+    (alt,) = [str(d["aria-label"]) for d in found.all("svg") if "20 normal pictures: 0.925" in str(d.get("aria-label"))]
+    assert alt.startswith("5 normal pictures: 0.750 on average, from 0.700 to 0.800.")
+    run.write("curve.json", curve | {"auroc": None})
+    assert "measured on 4 normal pictures that were set aside" in page(run).words
+    run.write("curve.json", {"normals": []})
+    with pytest.raises(DataError, match=r"curve\.json"):
+        report.page(run)
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_run_without_tests_says_what_cannot_be_said(language, run):
     for name in ("report.json", "scores.json", "scores.csv", "maps.npy"):
         (run.folder / name).unlink()
     found = page(run, language)
     assert found.wrong == []
-    assert [attributes["id"] for attributes in found.all("h2")] == list(report.SECTIONS)
+    assert [attributes["id"] for attributes in found.all("h2")] == [
+        name for name in report.SECTIONS if name != "studies"
+    ]
     for key in ("decision_untested", "no_figures", "limit_untested", "pictures_none"):
         assert Words(language).t(f"report.{key}") in found.words
     rows = list(csv.DictReader(io.StringIO(report.sheet(run).decode("utf-8-sig"))))

@@ -21,7 +21,7 @@ def over(run: store.Run) -> None:
     with st.container(horizontal=True):
         _download(
             t("report.get_html"), _page(run, chosen or language()), f"report-{run.id}-{chosen}.html", "text/html",
-            key="report-html", kind="primary",
+            key="primary-report",
         )  # fmt: skip
         _download(t("report.get_csv"), lambda: report.sheet(run), f"scores-{run.id}.csv", "text/csv", key="csv")
         if report.has_heatmaps(run):
@@ -35,9 +35,8 @@ def _page(run: store.Run, chosen: str) -> Callable[[], bytes]:
     return lambda: report.page(run, chosen).encode()
 
 
-def _download(
-    label: str, make: Callable[[], bytes], name: str, mime: str, *, key: str, kind: str = "secondary", help: str = ""
-) -> None:
+def _download(label: str, make: Callable[[], bytes], name: str, mime: str, *, key: str, help: str = "") -> None:
+    kind = "primary" if key.startswith("primary-") else "secondary"
     st.download_button(
         label, make, name, mime, key=key, on_click="ignore", icon=":material/download:", type=kind, help=help or None
     )
