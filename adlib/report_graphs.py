@@ -155,9 +155,9 @@ def studies(facts: Facts) -> Markup | None:
             parts += [tag("h3", facts.words.t("report.directions")), tag("p", said), tag("p", basis, cls="aside")]
     except (KeyError, TypeError, ValueError, IndexError):
         raise DataError(
-            "'{file}' of run '{run}' is damaged. Fit the run again.",
-            file="curve.json, directions.json",
+            "A study of run '{run}' is damaged ({files}). Start the study again.",
             run=facts.run.id,
+            files="curve.json, directions.json",
         ) from None
     return join(parts)
 
