@@ -59,40 +59,48 @@ def curves(facts: Facts) -> Markup:
 
 
 def distances(facts: Facts) -> Markup:
+    """Boxes by kind and a histogram, one above the other on the same axis."""
     t, unit = facts.words.t, facts.calibration.unit
-    line, held = facts.line / unit, np.array(facts.calibration.scores) / unit
-    normalised = facts.normalised if facts.rows else np.empty(0)
-    labels = facts.labels if facts.rows else np.empty(0, int)
-    names = list(facts.kinds())[:_MOST_KINDS]
-    over = svg.axis_over([normalised, held, [line]], max(44, svg.room_for(names)), charts.FULL - 14)
-    limit, x = t("report.threshold_mark"), t("report.distance")
-    parts = [tag("p", t("report.distances_about"))]
-    if not facts.rows:
-        parts.append(tag("p", t("report.distances_none")))
-    else:
-        places = facts.kinds()
-        kinds = {kind: normalised[places[kind]].tolist() for kind in names}
-        good = [kind for kind, where in places.items() if labels[where[0]] == 0]
-        words = _words(facts, alt="boxes_alt", alt_kind="boxes_alt_kind", alt_over="alt_over")
-        alt = boxes_text(kinds, line, words, good)
-        marks = [("normal", t("report.normal_tests")), ("0", t("report.defect_tests"))]
-        drawn = charts.boxes(kinds, good, line, over, x, limit, alt)
-        parts.append(_drawn(t("report.boxes"), drawn, charts.legend(marks), wide=True))
+    held = np.array(facts.calibration.scores) / unit
+    tests = facts.normalised if facts.rows else np.empty(0)
+    margin = max(44, svg.room_for(list(facts.kinds())[:_MOST_KINDS]))
+    over = svg.axis_over([tests, held, [facts.line / unit]], margin, charts.FULL - 14)
+    about = [tag("p", t("report.distances_about"))]
+    first = _boxes(facts, over) if facts.rows else tag("p", t("report.distances_none"))
+    return join([*about, first, _histogram(facts, over)])
+
+
+def _boxes(facts: Facts, over: svg.Axis) -> Markup:
+    t, line, places = facts.words.t, facts.line / facts.calibration.unit, facts.kinds()
+    kinds = {kind: facts.normalised[where].tolist() for kind, where in list(places.items())[:_MOST_KINDS]}
+    good = [kind for kind, where in places.items() if facts.labels[where[0]] == 0]
+    words = _words(facts, alt="boxes_alt", alt_kind="boxes_alt_kind", alt_over="alt_over")
+    alt = boxes_text(kinds, line, words, good)
+    drawn = charts.boxes(kinds, good, line, over, t("report.distance"), t("report.threshold_mark"), alt)
+    marks = [("normal", t("report.normal_tests")), ("0", t("report.defect_tests"))]
+    left_out = len(places) - len(kinds)
+    about = t("report.boxes") + (" " + t("report.kinds_over", n=left_out) if left_out else "")
+    return _drawn(about, drawn, charts.legend(marks), wide=True)
+
+
+def _histogram(facts: Facts, over: svg.Axis) -> Markup:
+    t, unit = facts.words.t, facts.calibration.unit
+    line, tests = facts.line / unit, facts.normalised if facts.rows else np.empty(0)
     groups = {
-        "held": held.tolist(),
-        "normal": normalised[labels == 0].tolist(),
-        "defect": normalised[labels == 1].tolist(),
+        "held": (np.array(facts.calibration.scores) / unit).tolist(),
+        "normal": tests[facts.labels == 0].tolist(),
+        "defect": tests[facts.labels == 1].tolist(),
     }
     words = _words(
         facts, alt="histogram_alt", alt_group="histogram_alt_group", alt_over="alt_over", normal="normal_tests",
         defect="defect_tests", calibration="held_out",
     )  # fmt: skip
     alt = histogram_text(groups["normal"], groups["defect"], groups["held"], line, words)
-    drawn = charts.histogram(groups, line, over, x, t("report.pictures_count"), limit, alt)
+    names = (t("report.distance"), t("report.pictures_count"), t("report.threshold_mark"))
+    drawn = charts.histogram(groups, line, over, *names, alt)
     keys = {"held": "held_out", "normal": "normal_tests", "defect": "defect_tests"}
     marks = [(f"bars {cls}", t(f"report.{keys[cls]}")) for cls, values in groups.items() if values]
-    parts.append(_drawn(t("report.histogram"), drawn, charts.legend(marks), wide=True))
-    return join(parts)
+    return _drawn(t("report.histogram"), drawn, charts.legend(marks), wide=True)
 
 
 # --- embeddings -------------------------------------------------------------------------------------------------------

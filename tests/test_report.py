@@ -307,6 +307,13 @@ def test_an_axis_holds_all_its_values_and_has_numbers(values):
     assert 2 <= len(axis.ticks()) <= 13
 
 
+def test_of_many_kinds_some_are_drawn_and_the_rest_is_counted(run):
+    found = page(forged(run, [0.5], {f"kind {i}": [2.0, 3.0] for i in range(99)}))
+    assert sum(a.get("class") == "box defect" for a in found.all("path")) == 23
+    assert "76 more kinds are in the table of scores." in found.words  # of the boxes
+    assert "40 more kinds are in the table of scores." in found.words  # of the table
+
+
 # --- what may be missing ----------------------------------------------------------------------------------------------
 
 
