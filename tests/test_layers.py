@@ -15,7 +15,20 @@ from conftest import ROOT
 FLOORS = [
     {"contract"},
     {"maps", "filterbank", "threads"},
-    {"images", "metrics", "thresholds", "projections", "plots", "overlays", "store", "pixel_counts", "alt_text"},
+    {
+        "images",
+        "metrics",
+        "thresholds",
+        "projections",
+        "plots",
+        "overlays",
+        "store",
+        "pixel_counts",
+        "alt_text",
+        "intervals",
+        "lines",
+        "rules",
+    },
     {
         "machine",
         "weights",
@@ -34,7 +47,7 @@ FLOORS = [
     {"methods._*"},
     {"methods.*"},
     {"registry"},
-    {"batches", "results", "vetting", "decisions"},
+    {"batches", "results", "vetting", "decisions", "levels", "doubts"},
     {"request"},
     {"workflow"},
     {"search", "report", "jobs", "exchange"},
@@ -48,6 +61,7 @@ PAGES_MAY_CALL = {
     "contract", "workflow", "request", "batches", "results", "decisions", "jobs", "exchange", "report", "search", "store",
     "intake", "sources", "items", "arrays", "layouts", "datasets", "samples", "images", "registry", "weights", "machine",
     "plots", "alt_text", "overlays", "projections", "thresholds", "metrics",
+    "rules", "levels", "doubts",
 }  # fmt: skip
 
 CORE = sorted(path for path in (ROOT / "adlib").rglob("*.py") if path.name != "__init__.py")
