@@ -58,23 +58,23 @@ class PixelCounts:
         if values.size == 0:
             return
         bins = self._bins(values)
+        coarse = bins >> _COARSER
         low, high = int(bins.min()), int(bins.max()) + 1
         bins -= low
         part, span = slice(low, high), high - low
-        normal = np.bincount(bins.ravel(), minlength=span)
-        counted, found = np.zeros(span, dtype=np.int64), np.zeros(span)
-        count = 0
+        self._normal[part] += np.bincount(bins.ravel(), minlength=span)
+        self.normal_pixels += values.size
+        share, count = np.zeros(0), 0
         if defect.any():
-            counted, found, count = _regions(bins[defect], defect, span)
-            normal -= counted
-        self._normal[part] += normal
-        self._defect[part] += counted
-        self._weight[part] += found
-        defects = int(counted.sum())
-        self.normal_pixels += values.size - defects
-        self.defect_pixels += defects
-        self.regions += count
-        self.single.append(_coarse(low, normal, counted, found, count))
+            share, count = _shares(defect)
+            counted = np.bincount(bins[defect], minlength=span)
+            self._normal[part] -= counted
+            self._defect[part] += counted
+            self._weight[part] += np.bincount(bins[defect], weights=share, minlength=span)
+            self.normal_pixels -= len(share)
+            self.defect_pixels += len(share)
+            self.regions += count
+        self.single.append(_one(coarse, defect, share, count))
 
     def _bins(self, values: np.ndarray) -> np.ndarray:
         """(H, W) int64 bins in [0, 2^20), in the order of the values."""
@@ -124,20 +124,24 @@ class PixelCounts:
         )  # sums of 1/size may round up
 
 
-def _regions(bins: np.ndarray, defect: np.ndarray, span: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """(span,) pixels in each bin, (span,) sum of 1 / size of their region, and how many regions there are."""
+def _shares(defect: np.ndarray) -> tuple[np.ndarray, int]:
+    """1 / size of its region for each of the D defective pixels, (D,), and how many regions there are."""
     from scipy import ndimage
 
     # Pixels that touch by a corner are one region.
     regions, count = ndimage.label(defect, structure=np.ones((3, 3)))
     inside = regions[defect]
-    found = np.bincount(bins, weights=1 / np.bincount(inside)[inside], minlength=span)
-    return np.bincount(bins, minlength=span), found, count
+    return 1 / np.bincount(inside)[inside], count
 
 
-def _coarse(low: int, normal: np.ndarray, defect: np.ndarray, found: np.ndarray, regions: int) -> OnePicture:
-    """low: the bin in which the arrays begin."""
-    used = np.flatnonzero((normal > 0) | (defect > 0))
-    bins, place = np.unique((used + low) >> _COARSER, return_inverse=True)
-    sums = [np.bincount(place, weights=values[used]).astype(np.float32) for values in (normal, defect, found)]
-    return OnePicture(bins.astype(np.uint16), sums[0], sums[1], sums[2], regions)
+def _one(coarse: np.ndarray, defect: np.ndarray, share: np.ndarray, regions: int) -> OnePicture:
+    """coarse: (H, W) bins.  share: (D,) of the defective pixels."""
+    size = 1 << (_BITS - _COARSER)
+    everything = np.bincount(coarse.ravel(), minlength=size)
+    used = np.flatnonzero(everything)
+    if not regions:
+        none = np.zeros(len(used), dtype=np.float32)
+        return OnePicture(used.astype(np.uint16), everything[used].astype(np.float32), none, none, 0)
+    bad, found = np.bincount(coarse[defect], minlength=size), np.bincount(coarse[defect], weights=share, minlength=size)
+    sums = [values[used].astype(np.float32) for values in (everything - bad, bad, found)]
+    return OnePicture(used.astype(np.uint16), sums[0], sums[1], sums[2], regions)

@@ -272,9 +272,9 @@ def write(found: dict[str, dict[str, Any]], seconds: float, seeds: int) -> None:
     groups = [np.mean([ok for a, ok in law if a == alpha]) for _, law in laws for alpha in ALPHAS]
     lines_ = [
         f"resnet18 (real weights), {SIZE} px, {seeds} random divisions of all normals of a set (at most {MOST}): half to "
-        "fit, a quarter to learn the line from, a quarter to judge it. A cell is “promised → realised” false alarms in %, pooled over "
-        "the divisions; a chi-square column promises its own head. Where too few normals are there the quantile promises what "
-        "it can, 1 / (n + 1). k of mean + k·σ is the normal law's for the rate in the head.",
+        "fit, a quarter to learn the line from, a quarter to judge it. A cell is “promised → realised” false alarms in %, "
+        "pooled over the divisions; a chi-square column promises its own head. With too few normals the "
+        "quantile promises what it can, 1 / (n + 1). k of mean + k·σ is the normal law's for the rate in the head.",
         "",
         *tables.table(head, rows),
         "",
@@ -282,7 +282,7 @@ def write(found: dict[str, dict[str, Any]], seconds: float, seeds: int) -> None:
         f"k, k) for the rate, then the judged normals) in {sum(kept_all)} of {len(kept_all)} cases, "
         f"{100 * np.mean(kept_all):.1f} % ({by_alpha}); wanted: at least 90 % "
         f"({'met' if np.mean(kept_all) >= 0.9 else '**not met**'}). Of the {len(groups)} groups of {seeds} divisions (set, "
-        f"method, rate) {sum(g >= 0.9 for g in groups)} have at least nine in ten inside; the divisions of one set share its pictures.",
+        f"method, rate) {sum(g >= 0.9 for g in groups)} have at least nine in ten inside; divisions of one set share pictures.",
         "",
         "Rules that need defects, chosen on one half of the judged normals and of the defects and judged on the other half: "
         "“missed, false alarms” in %. Target recall shows the promised share of missed defects first. Cost: a miss 10, a false "

@@ -48,14 +48,14 @@ FLOORS = [
     {"methods.*"},
     {"registry"},
     {"batches", "results", "vetting", "decisions", "levels", "doubts"},
-    {"request"},
+    {"request", "gaussian_study"},
     {"workflow"},
     {"search", "report", "jobs", "exchange"},
     {"__main__"},
 ]
 TORCH_ROOMS = {
     "weights", "features", "networks", "states", "filterbank", "threads", "maps", "images", "store", "machine", "batches",
-    "workflow",
+    "workflow", "gaussian_study",
 }  # and methods  # fmt: skip
 PAGES_MAY_CALL = {
     "contract", "workflow", "request", "batches", "results", "decisions", "jobs", "exchange", "report", "search", "store",
