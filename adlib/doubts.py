@@ -21,6 +21,12 @@ _NAMED = 3
 
 def of(run: store.Run) -> tuple[Sentence, ...]:
     """What to doubt in an evaluated run, the gravest first; () without an evaluation."""
+    report = run.read("report.json")
+    return (*grave(run), *few(report["n_normal"], report["n_defect"])) if report else ()
+
+
+def grave(run: store.Run) -> tuple[Sentence, ...]:
+    """As `of`, without what only says that pictures are few."""
     report, rows = run.read("report.json"), run.read("scores.json")
     if not report or not rows:
         return ()
@@ -31,7 +37,6 @@ def of(run: store.Run) -> tuple[Sentence, ...]:
         *leaks(run, rows),
         drift(np.array(calibration.scores), good, calibration.cross_fitted),
         promise(calibration.threshold, good),
-        *few(report["n_normal"], report["n_defect"]),
     ]
     return tuple(sentence for sentence in found if sentence is not None)
 
@@ -123,8 +128,9 @@ def leaks(run: store.Run, rows: list[dict[str, Any]]) -> tuple[Sentence, ...]:
     names = ", ".join(rows[i]["name"] for i in near[:_NAMED] if i < len(rows))
     return (
         say(
-            "Tests that look almost exactly like a normal picture of the fit, too much to be another part: {names} ({count} in "
-            "all). Such a test flatters the figures; take it out of the tests or out of the normals ({n} normals were compared).",
+            "Tests that look almost exactly like a normal picture of the fit, too much to be another part: {names} ({count} "
+            "in all). Such a test flatters the figures; take it out of the tests or out of the normals ({n} normals were "
+            "compared).",
             count=len(near), names=names, n=len(np.asarray(store.read_array(normals))),
         ),
     )  # fmt: skip

@@ -34,7 +34,7 @@ from adlib.contract import Backbone, Batch
 from adlib.methods import gaussian, padim, patchcore
 
 SIZE = 128
-MOST = 300  # normals of a set, and half as many defects
+MOST = 420  # normals of a set, and half as many defects
 ALPHAS = (0.01, 0.05, 0.10)
 METHODS = {  # name: (registry key, levels of the network, settings)
     "gaussian": ("gaussian", "all", {}),

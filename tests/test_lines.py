@@ -53,7 +53,7 @@ def test_mean_plus_sigmas_promises_the_rate_that_normal_scores_really_have(n, si
 def test_mean_plus_sigmas_is_the_plain_formula_and_needs_eight():
     scores = np.arange(10.0)
     assert lines.mean_plus(scores, 2).value == pytest.approx(scores.mean() + 2 * scores.std(ddof=1))
-    with pytest.raises(DataError, match="at least 8 held-out normals.*there are 7"):
+    with pytest.raises(DataError, match=r"at least 8 held-out normals.*there are 7"):
         lines.mean_plus(scores[:7], 2)
     with pytest.raises(DataError, match="standard deviations"):
         lines.mean_plus(scores, 0)
@@ -101,9 +101,9 @@ def test_the_recall_line_lies_just_under_its_defect_even_with_ties_and_large_sco
     assert metrics.confusion(labels, scores, line.value).true_positive == 3
     assert line.oracle
     assert line.alpha is None
-    with pytest.raises(DataError, match="needs labelled defects.*19 of them"):
+    with pytest.raises(DataError, match=r"needs labelled defects.*19 of them"):
         lines.at_recall([0, 0], [1.0, 2.0], 0.95)
-    with pytest.raises(DataError, match="0.95 for 95 %"):
+    with pytest.raises(DataError, match=r"0.95 for 95 %"):
         lines.at_recall(labels, scores, 1.0)
 
 

@@ -97,7 +97,7 @@ def test_a_rule_that_cannot_be_used_says_why_and_what_it_takes():
 
 
 def test_an_unknown_rule_is_refused_with_the_known_ones():
-    with pytest.raises(DataError, match="no rule 'magic'.*quantile"):
+    with pytest.raises(DataError, match=r"no rule 'magic'.*quantile"):
         rules.line_of("magic", evidence(), Wishes())
 
 
