@@ -82,34 +82,40 @@ def _wishes(found: Found) -> Wishes:
 
 
 def _table(found: Found, seen: Evidence, wishes: Wishes, outcomes: tuple[Outcome, ...]) -> None:
-    """One row a rule, the line in use on top.  Table cells draw no Markdown."""
+    """One row a rule that can be used, the line in use marked; below, why the others cannot.  Cells draw no Markdown."""
     import pandas as pd
 
-    used = found.calibration.threshold
-    rows = [_row(found, rules.outcome(used, seen, wishes), f"▶ {bare('evaluate.rule_used')}: {line_words(used)}")]
-    rows += [_row(found, one, tell_bare(rules.RULES[one.key].title)) for one in outcomes]
-    names = ("rule", "line", "promised", "false", "caught", "cost", "note")
+    used, rows = found.calibration.threshold, []
+    if all(one.line != used for one in outcomes):
+        rows.append(_row(found, rules.outcome(used, seen, wishes), used, f"▶ {line_words(used)}"))
+    for one in outcomes:
+        if one.line is not None:
+            mark = "▶ " if one.line == used else ""
+            rows.append(_row(found, one, one.line, mark + tell_bare(rules.RULES[one.key].title)))
+    names = ("rule", "line", "promised", "false", "caught", "cost", "judged")
     table = pd.DataFrame(rows, columns=[bare(f"rules.col_{name}") for name in names])
-    st.dataframe(table, hide_index=True, key=f"rules-{found.run.id}", alt=bare("rules.table_alt", n=len(outcomes)))
+    st.dataframe(table, hide_index=True, key=f"rules-{found.run.id}", alt=bare("rules.table_alt", n=len(rows)))
+    notes = [t("rules.marked")]
+    notes += [
+        f"**{tell(rules.RULES[one.key].title)}**: {tell(one.why_not)}" for one in outcomes if one.why_not is not None
+    ]
+    st.markdown("  \n".join(f":small[{note}]" for note in notes))
     for one in outcomes:
         if one.warning is not None and one.key == "chi2":  # it fails quietly, so the page says it aloud
             st.warning(f"**{tell(rules.RULES[one.key].title)}**: {tell(one.warning)}", icon=":material/functions:")
 
 
-def _row(found: Found, one: Outcome, name: str) -> list[str]:
-    if one.line is None:
-        return [name, "–", "–", "–", "–", "–", tell_bare(one.why_not or "")]
+def _row(found: Found, one: Outcome, line: Threshold, name: str) -> list[str]:
     (false, good), (caught, defects) = one.alarms, one.caught
-    low, high = metrics.rate_interval(false, good)
-    note = "" if one.basis == "unseen" else bare(f"rules.basis_{one.basis}")
+    low, high = (f"{100 * end:.1f}" for end in metrics.rate_interval(false, good))
     return [
         name,
-        f"{one.line.value / found.calibration.unit:.3f}",
-        "–" if one.line.alpha is None else f"{100 * one.line.alpha:.3g} %",
-        bare("rules.rate", k=false, n=good, low=f"{100 * low:.1f}", high=f"{100 * high:.1f}") if good else "–",
+        f"{line.value / found.calibration.unit:.3f}",
+        "–" if line.alpha is None else f"{100 * line.alpha:.3g} %",
+        bare("rules.rate", k=false, n=good, low=low, high=high) if good else "–",
         bare("evaluate.k_of_n", k=caught, n=defects) if defects else "–",
         number(one.cost),
-        " ".join(filter(None, (note, tell_bare(one.warning) if one.warning else ""))),
+        bare(f"rules.basis_{one.basis}") + ("" if one.warning is None else f" {bare('rules.broken')}"),
     ]
 
 

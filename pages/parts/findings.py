@@ -111,10 +111,19 @@ def figures(found: Found) -> None:
     tests = t("evaluate.on_tests", normal=normal, defect=defect)
     masks = t("evaluate.on_pixels", normal=normal, defect=sum(bool(row["mask"]) for row in found.rows))
     oracle = f"{t('evaluate.oracle')} · {tests}"
-    bases = {"image_auroc": tests, "image_ap": tests, "image_f1_oracle": oracle, "pixel_auroc": masks, "aupro": masks}
-    names = {"image_auroc": "auroc", "image_ap": "ap", "image_f1_oracle": "f1", "pixel_auroc": "pixel_auroc"}
+    at_line = oracle if found.calibration.threshold.oracle else tests
+    bases = {
+        "image_auroc": tests, "image_ap": tests, "image_f1_oracle": oracle, "pixel_auroc": masks, "aupro": masks,
+        "f1": at_line,
+    }  # fmt: skip
+    names = {"image_auroc": "auroc", "image_ap": "ap", "image_f1_oracle": "f1", "f1": "f1_used"}
     cells = [
-        (t(f"evaluate.{name}"), number(report[field]), _with_interval(report, field, basis), t(f"evaluate.{name}_help"))
+        (
+            t(f"evaluate.{name}"),
+            number(report.get(field)),
+            _with_interval(report, field, basis),
+            t(f"evaluate.{name}_help"),
+        )
         for field, basis in bases.items()
         for name in [names.get(field, field)]
     ]
@@ -133,7 +142,7 @@ def figures(found: Found) -> None:
 
 
 def _with_interval(report: dict[str, Any], field: str, basis: str) -> str:
-    if field not in report["intervals"] or report[field] is None:
+    if field not in report["intervals"] or report.get(field) is None:
         return basis
     low, high = report["intervals"][field]
     return f"{t('evaluate.interval', low=number(low), high=number(high))} · {basis}"
