@@ -16,13 +16,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from adlib import datasets, intake, jobs, metrics, registry, store, weights, workflow
+from adlib import datasets, decisions, doubts, intake, jobs, metrics, registry, rules, store, weights, workflow
 from adlib.contract import AdlibError, Backbone, DataError, Sample, Stopped
 
 _EPILOG = """\
 examples:
   python -m adlib fit bottle --normals parts/good --method patchcore --backbone resnet18 --weights weights/
   python -m adlib evaluate bottle --test parts/test --json figures.json
+  python -m adlib evaluate bottle --test parts/test --rules --rule cost --miss 50 --share 0.01
   python -m adlib score bottle new/*.png --csv scores.csv --heatmaps heat/
 
 RUN is a name or id in the workspace, or the path of a run folder.
@@ -85,6 +86,26 @@ def _parser() -> argparse.ArgumentParser:
         "--test", required=True, type=Path, metavar="DIR", help="good/ and one folder for each kind of defect"
     )
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+    made.add_argument("--rules", action="store_true", help="compare all rules for the threshold on these tests")
+    made.add_argument(
+        "--rule", choices=("learned", *rules.RULES), metavar="KEY",
+        help=f"decide by this rule from now on: learned, {', '.join(rules.RULES)}",
+    )  # fmt: skip
+    made.add_argument("--alpha", type=float, help="quantile, chi2: false-alarm rate (default: that of the fit)")
+    usual = rules.Wishes()
+    made.add_argument(
+        "--sigmas", type=float, default=usual.sigmas, help="sigma: k of mean + k·σ (default: %(default)g)"
+    )
+    made.add_argument(
+        "--recall", type=float, default=usual.recall, help="recall: share to catch (default: %(default)g)"
+    )
+    made.add_argument(
+        "--miss", type=float, default=usual.miss, help="cost: price of a missed defect (default: %(default)g)"
+    )
+    made.add_argument(
+        "--alarm", type=float, default=usual.alarm, help="cost: price of a false alarm (default: %(default)g)"
+    )
+    made.add_argument("--share", type=float, help="cost: share of defects in production (default: as in the tests)")
 
     made = command("score", "judge new pictures", _score)
     made.add_argument("run_name", metavar="RUN")
@@ -262,21 +283,65 @@ def _evaluate(args: argparse.Namespace) -> None:
     dataset, _ = _gather(args.test, _test_items(args.test))
     samples, refused = datasets.samples(dataset)
     report = workflow.evaluate(fitted, _as_tests(dataset, samples), _tick, white=dataset.meta["white"])
+    run, wishes = fitted.run, rules.Wishes(sigmas=args.sigmas, recall=args.recall, miss=args.miss, alarm=args.alarm)
+    alpha = decisions.wishes_of(run).alpha if args.alpha is None else args.alpha
+    wishes = dataclasses.replace(wishes, alpha=alpha, share=args.share)
+    if args.rule:
+        decisions.use_learned(run) if args.rule == "learned" else decisions.use_rule(run, args.rule, wishes)
+    line, compared = workflow.calibration_of(run).threshold, decisions.compare(run, wishes)
+    doubted = doubts.of(run)
+    # After another rule was taken, the figures at the line are those of the run folder.
+    at_line = {k: v for k, v in run.read("report.json").items() if k not in ("skipped", "tests_hash")}
     figures = {
         **dataclasses.asdict(report),
+        **at_line,
+        "rule": {**dataclasses.asdict(line), "rule": str(line.rule), "fitted_on": str(line.fitted_on)},
+        "rules": [_outcome_json(one) for one in compared],
+        "doubts": [str(s) for s in doubted],
         "skipped": [str(s) for s in report.skipped],
         "refused": _refused_json(refused),
     }
     if args.json:
         store.write_json(args.json, figures)
     _print_refused(refused)
-    for name in ("image_auroc", "image_ap", "image_f1_oracle", "pixel_auroc", "aupro", "fpr", "tpr"):
+    for name in ("image_auroc", "image_ap", "image_f1_oracle", "pixel_auroc", "aupro", "f1", "fpr", "tpr"):
         value, interval = figures[name], figures["intervals"].get(name)
         shown = "–" if value is None else f"{value:.4f}"
         print(f"{name:<16}{shown}" + (f"  [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""))
     print(f"{'pictures':<16}{report.n_normal} normal, {report.n_defect} defective, {report.ms_per_image:.1f} ms each")
-    for sentence in (*report.skipped, *metrics.warnings_of(report)):
+    print(f"{'threshold':<16}{line.value:.6g}{' (oracle: chosen on these tests)' if line.oracle else ''}: {line.rule}")
+    if args.rules:
+        _print_rules(compared)
+    for sentence in (*report.skipped, *metrics.warnings_of(report), *doubted):
         _tell(str(sentence))
+
+
+def _outcome_json(one: rules.Outcome) -> dict[str, Any]:
+    line = None if one.line is None else {"value": one.line.value, "alpha": one.line.alpha, "rule": str(one.line.rule)}
+    sentences = {name: None if (s := getattr(one, name)) is None else str(s) for name in ("why_not", "warning")}
+    return {**dataclasses.asdict(one), "line": line, **sentences}
+
+
+_BASES = {"unseen": "", "folds": " in folds", "oracle": " ORACLE"}
+
+
+def _print_rules(compared: Sequence[rules.Outcome]) -> None:
+    """One line a rule, then what speaks against it."""
+    print(f"\n{'rule':<10}{'line':>12}{'promised':>10}{'false alarms':>22}{'caught':>12}{'cost a part':>13}")
+    for one in compared:
+        if one.line is None:
+            print(f"{one.key:<10}  cannot be used: {one.why_not}")
+            continue
+        promised = "–" if one.line.alpha is None else f"{100 * one.line.alpha:.3g} %"
+        (k, n), (hits, m) = one.alarms, one.caught
+        low, high = metrics.rate_interval(k, n)
+        false = f"{k}/{n} [{100 * low:.1f}, {100 * high:.1f} %]" if n else "–"
+        cost = "–" if one.cost is None else f"{one.cost:.4g}"
+        print(
+            f"{one.key:<10}{one.line.value:>12.6g}{promised:>10}{false:>22}{f'{hits}/{m}':>12}{cost:>13}{_BASES[one.basis]}"
+        )
+        if one.warning is not None:
+            print(f"{'':<10}  {one.warning}")
 
 
 def _pictures(paths: Sequence[Path]) -> Iterator[Path]:

@@ -228,12 +228,16 @@ class Threshold:
 
     value: in the method's own unit.  rule: how it was set.  fitted_on: what it was learned on.
     alpha: the false-alarm rate that the rule promises, None when it promises none.
+    key: which of `rules.RULES` set it, "hand" for a person, "" when nobody kept it.
+    oracle: chosen on labelled tests, so that figures on those very tests flatter it.
     """
 
     value: float
     rule: Sentence
     fitted_on: Sentence
     alpha: float | None = None
+    key: str = ""
+    oracle: bool = False
 
 
 @dataclass(frozen=True)
@@ -243,7 +247,8 @@ class Calibration:
     unit: mean score of held-out normals; a score divided by it reads about 1 for a normal picture.
     map_unit: value of the map that is shown as 1x the threshold, None without a map.
     normals: how many held-out normals this rests on.  cross_fitted: they were scored out of fold.
-    scores: those normals' own scores, in the method's unit.
+    scores: those normals' own scores, in the method's unit.  peaks: largest value of each one's map, in the same order;
+    None without a map, or in a run that kept none.
     """
 
     unit: float
@@ -252,6 +257,7 @@ class Calibration:
     normals: int
     cross_fitted: bool
     scores: tuple[float, ...]
+    peaks: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -269,7 +275,8 @@ class Report:
     """An evaluation.  What could not be measured is None, with the reason in `skipped`.
 
     All areas and rates are in [0, 1].  `image_f1_oracle` is the best F1 of any threshold, chosen on the pictures it is
-    reported on: an upper bound, not a promise.  intervals: 95 % intervals by the name of the field.
+    reported on: an upper bound, not a promise.  `f1` is the F1 at the run's own threshold.
+    intervals: 95 % intervals by the name of the field.
     """
 
     image_auroc: float | None
@@ -288,6 +295,7 @@ class Report:
     fit_seconds: float
     peak_mb: float
     skipped: tuple[Sentence, ...]
+    f1: float | None = None
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,7 @@ def _write(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], con
 def _row(row: dict[str, Any]) -> results.Row:
     """A judged picture that lies elsewhere: its path is empty."""
     sample = Sample(Path(), row["label"], row["kind"], None, "test", row["digest"], row["name"])
-    return results.Row(sample, row["score"], row["normalised"], row["alarm"])
+    return results.Row(sample, row["score"], row["normalised"], row["alarm"], row.get("peak"))
 
 
 # --- tensors ----------------------------------------------------------------------------------------------------------

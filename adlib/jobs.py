@@ -30,6 +30,7 @@ POLL_SECONDS = 0.05
 IDLE_SECONDS = 1800.0  # a worker with nothing to do for so long goes home; the next page starts another
 _EVENT_SECONDS = 0.2
 _CLAIMED = "running."
+_TASK = "task.json"  # in a run folder: what to do with a finished run in place of evaluating it
 _ROOT = Path(__file__).resolve().parent.parent
 
 log = logging.getLogger("adlib.jobs")
@@ -123,6 +124,17 @@ def evaluate(run_id: str) -> str:
     run = store.Run.open(run_id)
     with _lock("submit"):
         if not state(run_id).active:
+            _enqueue(run)
+    warm()
+    return run.id
+
+
+def study(run_id: str) -> str:
+    """Queues the comparison of a finished run's normals with the chi-square law (`gaussian_study`)."""
+    run = store.Run.open(run_id)
+    with _lock("submit"):
+        if run.finished and not state(run_id).active:
+            run.write(_TASK, {"task": "chi-square"})
             _enqueue(run)
     warm()
     return run.id
@@ -347,7 +359,7 @@ def _run(run_id: str) -> None:
 
     try:
         tick(0.0, "starting")
-        workflow.run_request(run, tick)
+        _work_on(run, tick)
         end("done", say("finished"))
     except Stopped as stopped:
         _keep_nothing_half_made(run)
@@ -373,6 +385,17 @@ def _run(run_id: str) -> None:
             )
     finally:
         (run.folder / "stop").unlink(missing_ok=True)
+        (run.folder / _TASK).unlink(missing_ok=True)
+
+
+def _work_on(run: store.Run, tick: _Reporter) -> None:
+    task = (run.read(_TASK) or {}).get("task") if run.finished else None
+    if task == "chi-square":
+        from adlib import gaussian_study
+
+        gaussian_study.study(run, tick)
+    else:
+        workflow.run_request(run, tick)
 
 
 def _keep_nothing_half_made(run: store.Run) -> None:

@@ -307,11 +307,13 @@ def evaluate(fitted: Fitted, samples: Sequence[Sample], tick: Tick = silent, *, 
     tally = PixelTally()
     parts: list[Prediction] = []
     maps: list[np.ndarray] = []
+    peaks: list[float | None] = []
     seconds = 0.0
     upcoming = iter(tests)
     for prediction, took in predictions(fitted.detector, images, part(tick, 0.0, 0.85)):
         seconds += took
         for i, sample in zip(range(len(prediction.scores)), upcoming):  # noqa: B905  (the last batch is shorter)
+            peaks.append(None if prediction.maps is None else float(prediction.maps[i].max()))
             if prediction.maps is not None:
                 mask = read_mask(sample.mask, fitted.size, fitted.letterbox) if sample.mask else None
                 tally.add(prediction.maps[i], sample.label or 0, mask)
@@ -327,7 +329,8 @@ def evaluate(fitted: Fitted, samples: Sequence[Sample], tick: Tick = silent, *, 
         store.write_array(run.folder / "maps.npy", np.stack(maps))
     if joined.embeddings is not None:
         store.write_array(run.folder / "embeddings.npy", joined.embeddings)
-    write_rows(run, [Row.judged(s, float(x), calibration) for s, x in zip(tests, joined.scores, strict=True)])
+    judged = zip(tests, joined.scores, peaks, strict=True)
+    write_rows(run, [Row.judged(s, float(x), calibration, peak) for s, x, peak in judged])
     run.write("report.json", {**report_json(report), "tests_hash": data_hash(known)})
     tick(1.0, "evaluated {n} pictures", n=len(tests))
     return report

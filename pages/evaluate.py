@@ -5,7 +5,7 @@ import streamlit as st
 from adlib import jobs, store
 from adlib.batches import data_hash, labelled_tests
 from adlib.contract import AdlibError
-from pages.parts import charts, exploring, findings, shell, state, views, watching
+from pages.parts import charts, deciding, exploring, findings, shell, state, views, watching
 from pages.parts.words import t
 
 shell.page("evaluate")
@@ -35,13 +35,14 @@ def offer(run: store.Run, found: findings.Found | None) -> None:
 
 
 def results(found: findings.Found) -> None:
+    findings.decision(found)
     findings.figures(found)
     names = ("line", "curves", "kinds", "plane", "mistakes")
     labels = (
         t("evaluate.tab_line"), t("evaluate.tab_curves"), t("evaluate.tab_kinds"), t("evaluate.tab_plane"),
         t("evaluate.tab_mistakes"),
     )  # fmt: skip
-    draw = (charts.deciding, charts.curves, charts.boxes, exploring.plane, exploring.mistakes)
+    draw = (deciding.deciding, charts.curves, charts.boxes, exploring.plane, exploring.mistakes)
     tabs = st.tabs(labels, key="evaluate-tabs", on_change="rerun")
     for name, tab, body in zip(names, tabs, draw, strict=True):
         if tab.open:  # a closed tab costs nothing

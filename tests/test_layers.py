@@ -15,7 +15,20 @@ from conftest import ROOT
 FLOORS = [
     {"contract"},
     {"maps", "filterbank", "threads"},
-    {"images", "metrics", "thresholds", "projections", "plots", "overlays", "store", "pixel_counts", "alt_text"},
+    {
+        "images",
+        "metrics",
+        "thresholds",
+        "projections",
+        "plots",
+        "overlays",
+        "store",
+        "pixel_counts",
+        "alt_text",
+        "intervals",
+        "lines",
+        "rules",
+    },
     {
         "machine",
         "weights",
@@ -34,20 +47,21 @@ FLOORS = [
     {"methods._*"},
     {"methods.*"},
     {"registry"},
-    {"batches", "results", "vetting", "decisions"},
-    {"request"},
+    {"batches", "results", "vetting", "decisions", "levels", "doubts"},
+    {"request", "gaussian_study"},
     {"workflow"},
     {"search", "report", "jobs", "exchange"},
     {"__main__"},
 ]
 TORCH_ROOMS = {
     "weights", "features", "networks", "states", "filterbank", "threads", "maps", "images", "store", "machine", "batches",
-    "workflow",
+    "workflow", "gaussian_study",
 }  # and methods  # fmt: skip
 PAGES_MAY_CALL = {
     "contract", "workflow", "request", "batches", "results", "decisions", "jobs", "exchange", "report", "search", "store",
     "intake", "sources", "items", "arrays", "layouts", "datasets", "samples", "images", "registry", "weights", "machine",
     "plots", "alt_text", "overlays", "projections", "thresholds", "metrics",
+    "rules", "levels", "doubts",
 }  # fmt: skip
 
 CORE = sorted(path for path in (ROOT / "adlib").rglob("*.py") if path.name != "__init__.py")
