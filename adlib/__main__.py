@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from adlib import datasets, decisions, doubts, intake, jobs, metrics, registry, rules, store, weights, workflow
+from adlib import datasets, decisions, doubts, intake, jobs, metrics, registry, report, rules, store, weights, workflow
 from adlib.contract import AdlibError, Backbone, DataError, Sample, Stopped
 
 _EPILOG = """\
@@ -25,6 +25,7 @@ examples:
   python -m adlib evaluate bottle --test parts/test --json figures.json
   python -m adlib evaluate bottle --test parts/test --rules --rule cost --miss 50 --share 0.01
   python -m adlib score bottle new/*.png --csv scores.csv --heatmaps heat/
+  python -m adlib report bottle --out bottle.html --lang ja
 
 RUN is a name or id in the workspace, or the path of a run folder.
 ADLIB_WORKSPACE  where data sets and runs are kept (default: ./workspace)
@@ -113,6 +114,13 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--csv", type=Path, metavar="FILE")
     made.add_argument("--heatmaps", type=Path, metavar="DIR", help="write one PNG with legend for each picture")
     made.add_argument("--json", action="store_true", help="print JSON")
+
+    made = command("report", "write the report for the people who decide: one HTML file", _report)
+    made.add_argument("run_name", metavar="RUN")
+    made.add_argument("--out", required=True, type=Path, metavar="FILE.html")
+    made.add_argument("--lang", default="en", choices=tuple(report.LANGUAGES), help="its language (default: en)")
+    made.add_argument("--scores", type=Path, metavar="FILE.csv", help="write every score here, too")
+    made.add_argument("--heatmaps", type=Path, metavar="FILE.zip", help="write a heatmap of each test here, too")
 
     made = command("worker", "work on queued fits (started by the dashboard by itself)", _worker)
     made.add_argument(
@@ -401,6 +409,25 @@ def _score(args: argparse.Namespace) -> None:
         _tell(line_)
     if not rows:
         raise DataError("None of the pictures could be judged.")
+
+
+def _report(args: argparse.Namespace) -> None:
+    run = store.Run.open(args.run_name)
+    _save(args.out, report.page(run, args.lang).encode())
+    if args.scores:
+        _save(args.scores, report.sheet(run))
+    if args.heatmaps:
+        _save(args.heatmaps, report.heatmaps(run))
+
+
+def _save(path: Path, data: bytes) -> None:
+    try:
+        store.write_bytes(path, data)
+    except OSError as error:
+        raise AdlibError(
+            "'{file}' cannot be written ({why}). Choose another place.", file=str(path), why=type(error).__name__
+        ) from None
+    print(f"{path}  {len(data) / 1e6:.2f} MB")
 
 
 def _worker(args: argparse.Namespace) -> None:

@@ -114,7 +114,7 @@ def report_json(report: Report) -> dict[str, Any]:
     return {**dataclasses.asdict(report), "skipped": [sentence.as_json() for sentence in report.skipped]}
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """A name as a CSV cell that no spreadsheet takes for a formula."""
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
@@ -127,8 +127,8 @@ def write_rows(run: store.Run, rows: Sequence[Row]) -> None:
         s = row.sample
         sheet.writerow(
             [
-                _cell(s.name),
-                _cell(s.kind),
+                cell(s.name),
+                cell(s.kind),
                 s.label,
                 f"{row.score:.6g}",
                 f"{row.normalised:.6g}",

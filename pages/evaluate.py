@@ -5,7 +5,7 @@ import streamlit as st
 from adlib import jobs, store
 from adlib.batches import data_hash, labelled_tests
 from adlib.contract import AdlibError
-from pages.parts import charts, deciding, exploring, findings, shell, state, views, watching
+from pages.parts import charts, deciding, exploring, findings, handing, shell, state, views, watching
 from pages.parts.words import t
 
 shell.page("evaluate")
@@ -48,10 +48,6 @@ def results(found: findings.Found) -> None:
         if tab.open:  # a closed tab costs nothing
             with tab, st.container(key=f"tab-{name}"), views.error_box():
                 body(found)
-    st.download_button(
-        t("evaluate.csv"), (found.run.folder / "scores.csv").read_bytes, f"scores-{found.run.id}.csv", "text/csv",
-        key="csv", icon=":material/download:", on_click="ignore",
-    )  # fmt: skip
 
 
 run = views.pick_run()
@@ -65,3 +61,4 @@ with views.error_box():
         offer(run, found)
         if found is not None:
             results(found)
+        handing.over(run)

@@ -15,7 +15,11 @@ from pages.parts import words
 
 WORDS = ROOT / "assets" / "words"
 SECTIONS = sorted({path.stem for language in words.LANGUAGES for path in (WORDS / language).glob("*.json")})
-PAGES = [ROOT / "streamlit_app.py", *sorted((ROOT / "pages").rglob("*.py"))]
+PAGES = [
+    ROOT / "streamlit_app.py",
+    *sorted((ROOT / "pages").rglob("*.py")),
+    *sorted((ROOT / "adlib").glob("report*.py")),
+]
 CORE = sorted((ROOT / "adlib").rglob("*.py"))
 ERRORS = {"AdlibError", "DataError", "NotFitted", "WeightsMissing", "TooLarge"}
 

@@ -8,23 +8,20 @@ put in.  Where no Markdown is drawn (alternative texts, table cells, figures, fi
 
 from __future__ import annotations
 
-import functools
-import json
 import re
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import streamlit as st
 
 from adlib.contract import Sentence
+from adlib.wording import ASSETS as ASSETS
+from adlib.wording import LANGUAGES as LANGUAGES
+from adlib.wording import by_key, by_sentence, clean, filled
 
-ASSETS = Path(__file__).resolve().parent.parent.parent / "assets"
-LANGUAGES = {"en": "English", "ja": "日本語"}
 _MARKS = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$^=&@/])")
 _LINKS = re.compile(r"(?:https?(?=:)|www(?=\.)|@)", re.IGNORECASE)  # Markdown makes links of these though escaped
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]+")  # also marks that turn text around
 
 
 # --- language ---------------------------------------------------------------------------------------------------------
@@ -45,21 +42,6 @@ def choose_language(chosen: str) -> None:
         st.query_params["lang"] = chosen
 
 
-@functools.cache
-def _words(language: str) -> dict[str, str]:
-    words = {}
-    for path in sorted((ASSETS / "words" / language).glob("*.json")):
-        section = json.loads(path.read_text(encoding="utf-8"))
-        words.update({f"{path.stem}.{key}": text for key, text in section.items()})
-    return words
-
-
-@functools.cache
-def _core() -> dict[str, str]:
-    """{English template: Japanese template} of all that the core says."""
-    return dict(json.loads((ASSETS / "words" / "core.ja.json").read_text(encoding="utf-8")))
-
-
 # --- texts ------------------------------------------------------------------------------------------------------------
 
 
@@ -70,7 +52,7 @@ def t(key: str, /, **values: Any) -> str:
 
 def bare(key: str, /, **values: Any) -> str:
     """As `t`, for places that draw no Markdown: alternative texts, table cells, figures, file names."""
-    template = _words(language()).get(key) or _words("en").get(key, key)
+    template = by_key(language()).get(key) or by_key("en").get(key, key)
     return template.format(**values) if values else template
 
 
@@ -78,10 +60,10 @@ def tell(sentence: Sentence | str, /) -> str:
     """A sentence of the core in the visitor's language, for Markdown.  A template the core never said is escaped whole."""
     if isinstance(sentence, str):
         sentence = Sentence(sentence)
-    if sentence.template not in _core():
-        return plain(_filled(sentence.template, sentence.values))
+    if sentence.template not in by_sentence():
+        return plain(filled(sentence.template, sentence.values))
     shown = {name: plain(_word(value)) if isinstance(value, str) else value for name, value in sentence.values.items()}
-    return _filled(_template(sentence), shown)
+    return filled(_template(sentence), shown)
 
 
 def tell_bare(sentence: Sentence | str, /) -> str:
@@ -89,29 +71,21 @@ def tell_bare(sentence: Sentence | str, /) -> str:
     if isinstance(sentence, str):
         sentence = Sentence(sentence)
     shown = {name: _word(value) if isinstance(value, str) else value for name, value in sentence.values.items()}
-    return _CONTROLS.sub(" ", _filled(_template(sentence), shown))
+    return clean(filled(_template(sentence), shown))
 
 
 def _template(sentence: Sentence) -> str:
-    return _core().get(sentence.template, sentence.template) if language() == "ja" else sentence.template
+    return by_sentence().get(sentence.template, sentence.template) if language() == "ja" else sentence.template
 
 
 def _word(value: str) -> str:
     """A value may itself be one of the core's phrases."""
-    return _core().get(value, value) if language() == "ja" else value
+    return by_sentence().get(value, value) if language() == "ja" else value
 
 
 def kind_word(kind: str) -> str:
     """A kind of defect as a person reads it: those of the sample sets are translated.  Not escaped."""
-    return (tell_bare(kind) if kind in _core() else kind).replace("_", " ")
-
-
-def _filled(template: str, values: Any) -> str:
-    """A run that came from elsewhere may carry a template that does not fit its values: then it is shown as it stands."""
-    try:
-        return template.format(**values) if values else template
-    except (KeyError, IndexError, ValueError, AttributeError, TypeError):
-        return template
+    return (tell_bare(kind) if kind in by_sentence() else kind).replace("_", " ")
 
 
 def plain(text: object) -> str:
@@ -119,7 +93,7 @@ def plain(text: object) -> str:
 
     An unseen word joiner (U+2060) keeps an address from becoming a link.
     """
-    return _MARKS.sub(r"\\\1", _LINKS.sub("\\g<0>\u2060", _CONTROLS.sub(" ", str(text))))
+    return _MARKS.sub(r"\\\1", _LINKS.sub("\\g<0>\u2060", clean(text)))
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
