@@ -16,13 +16,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from adlib import datasets, intake, jobs, metrics, registry, store, weights, workflow
-from adlib.contract import AdlibError, Backbone, DataError, Sample, Stopped
+from adlib import datasets, intake, jobs, metrics, registry, store, studies, weights, workflow
+from adlib.contract import AdlibError, Backbone, DataError, Sample, Sentence, Stopped
 
 _EPILOG = """\
 examples:
   python -m adlib fit bottle --normals parts/good --method patchcore --backbone resnet18 --weights weights/
   python -m adlib evaluate bottle --test parts/test --json figures.json
+  python -m adlib curve bottle
   python -m adlib score bottle new/*.png --csv scores.csv --heatmaps heat/
 
 RUN is a name or id in the workspace, or the path of a run folder.
@@ -92,6 +93,14 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--csv", type=Path, metavar="FILE")
     made.add_argument("--heatmaps", type=Path, metavar="DIR", help="write one PNG with legend for each picture")
     made.add_argument("--json", action="store_true", help="print JSON")
+
+    made = command("curve", "how many normals are enough: fit on more and more of them", _curve)
+    made.add_argument("run_name", metavar="RUN")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+
+    made = command("directions", "which directions tell defects from normals (Gaussian-AD)", _directions)
+    made.add_argument("run_name", metavar="RUN")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
 
     made = command("worker", "work on queued fits (started by the dashboard by itself)", _worker)
     made.add_argument(
@@ -336,6 +345,39 @@ def _score(args: argparse.Namespace) -> None:
         _tell(line_)
     if not rows:
         raise DataError("None of the pictures could be judged.")
+
+
+def _study(args: argparse.Namespace, kind: str) -> dict[str, Any]:
+    found = studies.work(store.Run.open(args.run_name), kind, _tick)
+    if args.json:
+        store.write_json(args.json, found)
+    on = found["measured_on"]
+    _tell(f"measured on {on['normals']} normals kept out, {on['good']} good tests, {on['defects']} defects")
+    return found
+
+
+def _curve(args: argparse.Namespace) -> None:
+    found = _study(args, "curve")
+    print(f"{'normals':>8}{'AUROC':>22}{'false alarms':>22}{'seconds':>9}")
+    for i, size in enumerate(found["normals"]):
+        area = "–" if found["auroc"] is None else _band(found["auroc"][i])
+        seconds = sum(found["seconds"][i]) / len(found["seconds"][i])
+        print(f"{size:>8}{area:>22}{_band(found['false_alarms'][i]):>22}{seconds:>9.1f}")
+    print(Sentence.from_json(found["sentence"]))
+    print(Sentence.from_json(found["promise"]))
+
+
+def _directions(args: argparse.Namespace) -> None:
+    found = _study(args, "directions")
+    figure = "inflation" if found["top"]["auroc"][-1][0] is None else "auroc"
+    print(f"{figure:<12}" + "".join(f"{100 * share:>8g} %" for share in found["shares"]))
+    for side in ("top", "bottom"):
+        print(f"{side:<12}" + "".join(f"{value:>10.3f}" for value in found[side][figure][-1]))
+    print(Sentence.from_json(found["sentence"]))
+
+
+def _band(values: Sequence[float]) -> str:
+    return f"{sum(values) / len(values):.3f} ({min(values):.3f}–{max(values):.3f})"
 
 
 def _worker(args: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from conftest import ROOT
 # Low to high.  A name stands for `adlib/<name>.py`; a module that is not listed fails the test until it has a floor.
 FLOORS = [
     {"contract"},
-    {"maps", "filterbank", "threads"},
+    {"maps", "filterbank", "threads", "remembered"},
     {"images", "metrics", "thresholds", "projections", "plots", "overlays", "store", "pixel_counts", "alt_text"},
     {
         "machine",
@@ -34,20 +34,21 @@ FLOORS = [
     {"methods._*"},
     {"methods.*"},
     {"registry"},
-    {"batches", "results", "vetting", "decisions"},
+    {"batches", "results", "vetting", "decisions", "changes"},
     {"request"},
     {"workflow"},
-    {"search", "report", "jobs", "exchange"},
+    {"why", "learning", "directions", "studies", "search", "report", "jobs", "exchange"},
     {"__main__"},
 ]
 TORCH_ROOMS = {
     "weights", "features", "networks", "states", "filterbank", "threads", "maps", "images", "store", "machine", "batches",
-    "workflow",
+    "workflow", "remembered",
 }  # and methods  # fmt: skip
 PAGES_MAY_CALL = {
     "contract", "workflow", "request", "batches", "results", "decisions", "jobs", "exchange", "report", "search", "store",
     "intake", "sources", "items", "arrays", "layouts", "datasets", "samples", "images", "registry", "weights", "machine",
     "plots", "alt_text", "overlays", "projections", "thresholds", "metrics",
+    "changes", "why", "studies",
 }  # fmt: skip
 
 CORE = sorted(path for path in (ROOT / "adlib").rglob("*.py") if path.name != "__init__.py")
