@@ -15,7 +15,18 @@ from conftest import ROOT
 FLOORS = [
     {"contract"},
     {"maps", "filterbank", "threads", "remembered"},
-    {"images", "metrics", "thresholds", "projections", "plots", "overlays", "store", "pixel_counts", "alt_text"},
+    {
+        "images",
+        "metrics",
+        "thresholds",
+        "projections",
+        "plots",
+        "study_plots",
+        "overlays",
+        "store",
+        "pixel_counts",
+        "alt_text",
+    },
     {
         "machine",
         "weights",
@@ -48,7 +59,7 @@ PAGES_MAY_CALL = {
     "contract", "workflow", "request", "batches", "results", "decisions", "jobs", "exchange", "report", "search", "store",
     "intake", "sources", "items", "arrays", "layouts", "datasets", "samples", "images", "registry", "weights", "machine",
     "plots", "alt_text", "overlays", "projections", "thresholds", "metrics",
-    "changes", "why", "studies",
+    "changes", "why", "studies", "study_plots",
 }  # fmt: skip
 
 CORE = sorted(path for path in (ROOT / "adlib").rglob("*.py") if path.name != "__init__.py")
