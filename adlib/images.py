@@ -330,9 +330,9 @@ def ringed(picture: Picture, at: tuple[float, float]) -> bytes:
 
     image = _to_8_bits(picture.image).convert("RGB")
     pen, radius = ImageDraw.Draw(image), max(image.size) * 0.11
-    for colour, wide in (("black", 6), ("white", 2)):
+    x, y = at
+    for colour, wide in (("black", 10), ("white", 5)):
         grown = radius + wide / 2
-        x, y = at
         pen.ellipse((x - grown, y - grown, x + grown, y + grown), outline=colour, width=wide)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=90)
