@@ -65,19 +65,32 @@ class Axes:
             return slice(0, min(int((ratio <= share).sum()) + 1, len(ratio)))
         return slice(min(max(int((ratio <= 1 - share).sum()) - 1, 0), len(ratio) - 1), len(ratio))
 
-    def distances(self, vectors: np.ndarray, kept: slice) -> np.ndarray:
-        """(N,): Mahalanobis distances of (N, k) vectors within the kept axes, the covariance shrunk there anew."""
-        rows, variances = self.rows[:, kept], self.variances[kept]
-        n, k = rows.shape
-        target = float(variances.mean())
+    def count(self, share: float, side: str) -> int:
+        """How many directions hold `share` of the variance; all k of them for 1."""
+        kept = self.kept(share, side)
+        return len(self.mean) if share >= 1 else kept.stop - kept.start
+
+    def distances(self, vectors: np.ndarray, share: float, side: str) -> np.ndarray:
+        """(N,): Mahalanobis distances of (N, k) vectors within the kept axes, the covariance shrunk there anew.
+
+        With a share of 1 nothing is reduced: directions in which no normal varied count too, at the shrunk variance.
+        """
+        kept = self.kept(share, side)
+        rows, variances, k = self.rows[:, kept], self.variances[kept], self.count(share, side)
+        n = len(rows)
+        target = float(variances.sum()) / k
         squares = (rows**2).sum(axis=1)
         spread = (float((squares**2).mean()) - float((variances**2).sum())) / (k * n)
         apart = (float((variances**2).sum()) - k * target**2) / k
         rho = min(spread, apart) / apart if min(spread, apart) > 0 else 0.0
         rho = max(rho, _FLOOR)
-        shrunk = (1 - rho) * variances + (rho * target or 1e-12)
-        seen = (np.asarray(vectors, dtype=np.float64) - self.mean) @ self.directions[:, kept]
-        return np.asarray(np.sqrt((seen**2 / shrunk).sum(axis=1)))
+        least = rho * target or 1e-12
+        moved = np.asarray(vectors, dtype=np.float64) - self.mean
+        seen = moved @ self.directions[:, kept]
+        found = (seen**2 / ((1 - rho) * variances + least)).sum(axis=1)
+        if share >= 1:
+            found += ((moved**2).sum(axis=1) - (seen**2).sum(axis=1)).clip(min=0) / least
+        return np.asarray(np.sqrt(found))
 
 
 # --- the study --------------------------------------------------------------------------------------------------------
@@ -162,11 +175,10 @@ def _level(
         tick((i + 1) / (len(folds) + 1), "turning level {level} to its principal axes", level=level + 1)
     found = {}
     for side in SIDES:
-        held = [np.concatenate([a.distances(x, a.kept(share, side)) for a, x in inner]) for share in SHARES]
-        parts = [final.kept(share, side) for share in SHARES]
-        fit = [final.distances(vectors[fitting], kept) for kept in parts]
-        tests = [final.distances(vectors[n:], kept) for kept in parts]
-        counts = [kept.stop - kept.start for kept in parts]
+        held = [np.concatenate([a.distances(x, share, side) for a, x in inner]) for share in SHARES]
+        fit = [final.distances(vectors[fitting], share, side) for share in SHARES]
+        tests = [final.distances(vectors[n:], share, side) for share in SHARES]
+        counts = [final.count(share, side) for share in SHARES]
         found[side] = _Measured(np.array(held), np.array(fit), np.array(tests), counts)
     return found
 

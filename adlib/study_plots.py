@@ -133,18 +133,18 @@ def levels(
     import plotly.graph_objects as go
 
     w = spoken(words, LEVELS_WORDS)
-    shown = [_safe(name) for name in names]
+    shown = [_safe(name).replace(": ", ":<br>").replace("：", "：<br>") for name in names]  # short lines on a phone
     figure = go.Figure()
     if any(value is not None for value in usual):
         figure.add_bar(
             y=shown, x=list(usual), orientation="h", name=_safe(w["usual"]), hovertemplate="%{x:.2f}<extra></extra>",
-            marker={"color": BLUE, "pattern": {"shape": "/", "fgcolor": "white", "size": 6}},
+            marker={"color": BLUE, "pattern": {"shape": "/", "fillmode": "overlay", "fgcolor": "white", "solidity": 0.2}},
         )  # fmt: skip
     figure.add_bar(
         y=shown, x=list(here), orientation="h", name=_safe(w["here"]), marker={"color": VERMILLION},
         hovertemplate="%{x:.2f}<extra></extra>",
     )  # fmt: skip
-    _dress(figure, w["x"], "", height=90 + 46 * len(shown))
+    _dress(figure, w["x"], "", height=90 + 52 * len(shown))
     figure.update_layout(barmode="group", bargap=0.3, legend_traceorder="reversed")
     figure.update_yaxes(autorange="reversed", showgrid=False)
     return figure

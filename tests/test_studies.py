@@ -183,7 +183,7 @@ def test_keeping_the_top_is_sklearns_pca_with_ledoit_wolf(share):
     kept = len(fit[0]) if share == 1 else int((np.cumsum(pca.explained_variance_ratio_) <= share).sum()) + 1
     reduced = PCA(kept).fit(fit)
     twin = LedoitWolf().fit(reduced.transform(fit)).mahalanobis(reduced.transform(tests)) ** 0.5
-    assert axes.distances(tests, axes.kept(share, "top")) == pytest.approx(twin, rel=1e-6)
+    assert axes.distances(tests, share, "top") == pytest.approx(twin, rel=1e-6)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.01, 0.0001])
@@ -194,7 +194,15 @@ def test_keeping_the_bottom_is_sklearns_npca_with_ledoit_wolf(share):
     first = max(int((np.cumsum(pca.explained_variance_ratio_) <= 1 - share).sum()) - 1, 0)
     turned = lambda x: pca.transform(x)[:, first:]  # noqa: E731
     twin = LedoitWolf().fit(turned(fit)).mahalanobis(turned(tests)) ** 0.5
-    assert axes.distances(tests, axes.kept(share, "bottom")) == pytest.approx(twin, rel=1e-6)
+    assert axes.distances(tests, share, "bottom") == pytest.approx(twin, rel=1e-6)
+
+
+@pytest.mark.parametrize(("n", "k"), [(60, 8), (9, 30)])
+def test_all_directions_are_ledoit_wolf_even_with_fewer_pictures_than_dimensions(n, k):
+    fit, tests = level(n, k)
+    twin = LedoitWolf().fit(fit).mahalanobis(tests) ** 0.5
+    for side in directions.SIDES:
+        assert directions.Axes.of(fit).distances(tests, 1.0, side) == pytest.approx(twin, rel=1e-6)
 
 
 def test_all_directions_score_as_the_method_itself():

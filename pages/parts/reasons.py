@@ -57,11 +57,11 @@ def _place(told: why.Why, crops: tuple[bytes, bytes] | None, name: str) -> None:
     st.markdown(t("why.place_exact" if place.exact else "why.place", x=times))
     if crops is None:
         return
-    left, right = st.columns(2)
-    with left:
+    sides = st.grid(2, min_column_width=100, gap="small")
+    with sides.cell():
         st.image(crops[0], width="stretch", alt=bare("why.crop_alt", name=name))
         st.markdown(f":small[{t('why.here')}]")
-    with right:
+    with sides.cell():
         st.image(crops[1], width="stretch", alt=bare("why.crop_normal_alt", name=place.name))
         st.markdown(f":small[{t('why.there', name=place.name.rpartition('/')[2])}]")
 
@@ -71,10 +71,11 @@ def _whole(told: why.Why, run: store.Run) -> None:
     if picture is None:
         return
     photo = None if picture.path is None else state.thumbnail(picture.path, picture.digest, 360, run.card["white"])
-    left, right = st.columns([1, 2], vertical_alignment="center")
+    sides = st.grid(2, min_column_width=100, gap="small")
     if photo is not None:
-        left.image(photo, width="stretch", alt=bare("why.normal_alt", name=picture.name))
-    with right:
+        with sides.cell():
+            st.image(photo, width="stretch", alt=bare("why.normal_alt", name=picture.name))
+    with sides.cell():
         st.markdown(f"{t('why.whole')}  \n:small[{plain(picture.name)}]")
         if picture.times is not None:
             st.markdown(f":small[{t('why.times', x=number(picture.times, 2))}]")
@@ -120,8 +121,8 @@ def _rebuilt(told: why.Why, path: Path, digest: str, run: store.Run, name: str) 
     file = io.BytesIO()
     Image.fromarray(told.rebuilt).save(file, "JPEG", quality=90)
     st.markdown(f"**{t('why.rebuilt')}**")
-    left, right = st.columns(2)
+    sides = st.grid(2, min_column_width=100, gap="small")
     photo = state.thumbnail(path, digest, 360, run.card["white"])
     if photo is not None:
-        left.image(photo, width="stretch", alt=name)
-    right.image(file.getvalue(), width="stretch", alt=bare("why.rebuilt_alt", name=name))
+        sides.image(photo, width="stretch", alt=name)
+    sides.image(file.getvalue(), width="stretch", alt=bare("why.rebuilt_alt", name=name))
