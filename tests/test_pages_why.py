@@ -157,7 +157,7 @@ def test_neither_a_missed_defect_nor_a_set_that_is_gone_offers_to_be_taken_over(
 
 
 def test_a_study_is_asked_for_watched_and_stopped(run):
-    at = on_tab(run, "More normals?")
+    at = on_tab(run, "Studies")
     assert not at.exception
     assert not [b for b in at.button if b.key == "start-directions"], "not a question to this method"
     at.button("start-curve").click().run()
@@ -178,7 +178,7 @@ def test_a_finished_study_is_drawn_with_its_answer(lang, run):
     about = {"created": 0.0, "answer": "enough", "sentence": sentence, "promise": promise, "repeats": 3}
     on = {"measured_on": {"normals": 3, "good": 4, "defects": 4}}
     run.write("curve.json", {"normals": [5, 9], **points, **about, **on})
-    at = on_tab(run, "More normals?" if lang == "en" else "正常品は足りるか", lang)
+    at = on_tab(run, "Studies" if lang == "en" else "調査", lang)
     assert not at.exception
     charts = at.get("plotly_chart")
     assert len(charts) == 3
@@ -189,7 +189,7 @@ def test_a_finished_study_is_drawn_with_its_answer(lang, run):
 def test_the_study_of_directions_warns_of_choosing_by_it():
     run = finished_run(method="gaussian")
     studies.work(run, "directions")
-    at = on_tab(run, "More normals?")
+    at = on_tab(run, "Studies")
     assert not at.exception
     assert "oracle" in said(at)
     assert len(at.get("plotly_chart")) == 3

@@ -9,11 +9,11 @@ from typing import Any
 import streamlit as st
 
 from adlib import store, study_plots, why
-from adlib.contract import Sentence
 from pages.parts import findings, state, views
 from pages.parts.words import bare, number, plain, t, tell, tell_bare
 
 _BARE = {"displayModeBar": False}
+_STANDS_OUT = 1.15  # times the usual distance; pictures of one lot differ by about so much
 
 
 @st.fragment
@@ -104,13 +104,11 @@ def _levels_said(levels: tuple[why.Level, ...]) -> str:
     """The level that stands out most: against what is usual where that is known, else by its share."""
     if all(level.usual for level in levels):
         most = max(levels, key=lambda level: level.distance / (level.usual or 1.0))
-        return t("why.levels_most", name=_bare_name(most.name), x=number(most.distance / (most.usual or 1.0), 1))
+        times = most.distance / (most.usual or 1.0)
+        about = {"name": tell_bare(most.name), "x": number(times, 1)}
+        return t("why.levels_most", **about) if times > _STANDS_OUT else t("why.levels_none", **about)
     most = max(levels, key=lambda level: level.share)
-    return t("why.levels_share", name=_bare_name(most.name), percent=f"{100 * most.share:.0f}")
-
-
-def _bare_name(name: Sentence) -> str:
-    return tell_bare(name)
+    return t("why.levels_share", name=tell_bare(most.name), percent=f"{100 * most.share:.0f}")
 
 
 def _rebuilt(told: why.Why, path: Path, digest: str, run: store.Run, name: str) -> None:

@@ -71,12 +71,14 @@ def _curve(found: dict[str, Any]) -> None:
         "x": bare("study.normals"), "mean": bare("study.mean"), "band": bare("study.band"),
         "alt": bare("study.curve_alt"), "alt_point": bare("study.curve_alt_point"),
     }  # fmt: skip
-    with st.grid("auto", min_column_width=280, gap="medium"):
+    with st.grid(len(figures), min_column_width=240, gap="medium"):
         for name in figures:
             words = shared | {"y": bare(f"study.{name}")}
             with st.container():
                 st.markdown(f"**{t(f'study.{name}')}**")
-                figure = study_plots.learning_curve(found["normals"], found[name], words)
+                figure = study_plots.learning_curve(
+                    found["normals"], found[name], words | {"y": ""}
+                )  # its heading says it
                 alt = study_plots.learning_curve_text(found["normals"], found[name], words)
                 st.plotly_chart(figure, key=f"curve-{name}", config=_BARE, alt=alt)
     seconds = sum(found["seconds"][-1]) / len(found["seconds"][-1])
@@ -108,7 +110,7 @@ def _directions(found: dict[str, Any]) -> None:
             with st.container():
                 st.markdown(f"**{t(f'study.{name}')}**", help=t(f"study.{name}_help"))
                 alt = study_plots.directions_text(*values, words)
-                figure = study_plots.directions(*values, words)
+                figure = study_plots.directions(*values, words | {"y": ""})
                 st.plotly_chart(figure, key=f"directions-{name}", config=_BARE, alt=alt)
     if "auroc" in known:
         st.markdown(f":small[{t('study.oracle')}]")
