@@ -16,14 +16,29 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from adlib import datasets, decisions, doubts, intake, jobs, metrics, registry, report, rules, store, weights, workflow
-from adlib.contract import AdlibError, Backbone, DataError, Sample, Stopped
+from adlib import (
+    datasets,
+    decisions,
+    doubts,
+    intake,
+    jobs,
+    metrics,
+    registry,
+    report,
+    rules,
+    store,
+    studies,
+    weights,
+    workflow,
+)
+from adlib.contract import AdlibError, Backbone, DataError, Sample, Sentence, Stopped
 
 _EPILOG = """\
 examples:
   python -m adlib fit bottle --normals parts/good --method patchcore --backbone resnet18 --weights weights/
   python -m adlib evaluate bottle --test parts/test --json figures.json
   python -m adlib evaluate bottle --test parts/test --rules --rule cost --miss 50 --share 0.01
+  python -m adlib curve bottle
   python -m adlib score bottle new/*.png --csv scores.csv --heatmaps heat/
   python -m adlib report bottle --out bottle.html --lang ja
 
@@ -121,6 +136,14 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--lang", default="en", choices=tuple(report.LANGUAGES), help="its language (default: en)")
     made.add_argument("--scores", type=Path, metavar="FILE.csv", help="write every score here, too")
     made.add_argument("--heatmaps", type=Path, metavar="FILE.zip", help="write a heatmap of each test here, too")
+
+    made = command("curve", "how many normals are enough: fit on more and more of them", _curve)
+    made.add_argument("run_name", metavar="RUN")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+
+    made = command("directions", "which directions tell defects from normals (Gaussian-AD)", _directions)
+    made.add_argument("run_name", metavar="RUN")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
 
     made = command("worker", "work on queued fits (started by the dashboard by itself)", _worker)
     made.add_argument(
@@ -428,6 +451,39 @@ def _save(path: Path, data: bytes) -> None:
             "'{file}' cannot be written ({why}). Choose another place.", file=str(path), why=type(error).__name__
         ) from None
     print(f"{path}  {len(data) / 1e6:.2f} MB")
+
+
+def _study(args: argparse.Namespace, kind: str) -> dict[str, Any]:
+    found = studies.work(store.Run.open(args.run_name), kind, _tick)
+    if args.json:
+        store.write_json(args.json, found)
+    on = found["measured_on"]
+    _tell(f"measured on {on['normals']} normals kept out, {on['good']} good tests, {on['defects']} defects")
+    return found
+
+
+def _curve(args: argparse.Namespace) -> None:
+    found = _study(args, "curve")
+    print(f"{'normals':>8}{'AUROC':>22}{'false alarms':>22}{'seconds':>9}")
+    for i, size in enumerate(found["normals"]):
+        area = "–" if found["auroc"] is None else _band(found["auroc"][i])
+        seconds = sum(found["seconds"][i]) / len(found["seconds"][i])
+        print(f"{size:>8}{area:>22}{_band(found['false_alarms'][i]):>22}{seconds:>9.1f}")
+    print(Sentence.from_json(found["sentence"]))
+    print(Sentence.from_json(found["promise"]))
+
+
+def _directions(args: argparse.Namespace) -> None:
+    found = _study(args, "directions")
+    figure = "inflation" if found["top"]["auroc"][-1][0] is None else "auroc"
+    print(f"{figure:<12}" + "".join(f"{100 * share:>8g} %" for share in found["shares"]))
+    for side in ("top", "bottom"):
+        print(f"{side:<12}" + "".join(f"{value:>10.3f}" for value in found[side][figure][-1]))
+    print(Sentence.from_json(found["sentence"]))
+
+
+def _band(values: Sequence[float]) -> str:
+    return f"{sum(values) / len(values):.3f} ({min(values):.3f}–{max(values):.3f})"
 
 
 def _worker(args: argparse.Namespace) -> None:

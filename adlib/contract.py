@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -311,6 +311,35 @@ class Cost:
     operations: float
 
 
+@dataclass(frozen=True)
+class Nearest:
+    """The fitted normal that a picture, or one place of it, resembles most.
+
+    normal: its number, counted from 0 in the order in which the fit read the normals.
+    distance: to it, in the method's own unit.
+    here, there: centre (x, y) of the place in the looked-at picture and in the normal, as shares of the square's side,
+    in [0, 1] from the upper left corner; None when the whole pictures were compared.
+    """
+
+    normal: int
+    distance: float
+    here: tuple[float, float] | None = None
+    there: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a method itself knows of one picture's score; what it cannot tell is None or ().
+
+    picture: the nearest normal of the whole picture.  place: the nearest patch of any normal to the patch that decides
+    the score.  levels: what each level of the network adds to the score, nearest to the pixels first; they sum to it.
+    """
+
+    picture: Nearest | None = None
+    place: Nearest | None = None
+    levels: tuple[float, ...] = ()
+
+
 # --- who does the work ------------------------------------------------------------------------------------------------
 
 
@@ -362,4 +391,25 @@ class Detector(Protocol):
 
     def cost(self, n: int, height: int, width: int) -> Cost:
         """What fitting n pictures of that size will take, with these settings."""
+        ...
+
+
+# --- what a detector may offer besides ----------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A detector that knows why: it may leave this out, and `adlib.why` then compares embeddings and positions."""
+
+    def explain(self, pixels: Tensor) -> list[Explanation]:
+        """pixels: (B, 3, H, W).  One a picture, exact.  Raises NotFitted."""
+        ...
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """A detector that rebuilds what it looks at; what it cannot rebuild is strange."""
+
+    def reconstruct(self, pixels: Tensor) -> Tensor:
+        """pixels: (B, 3, H, W).  The same shape, in [0, 1].  Raises NotFitted."""
         ...

@@ -23,7 +23,6 @@ from adlib.methods._moments import Stream
 from adlib.methods._pooling import pooled
 from adlib.methods.gaussian import principal
 
-FILE = "chi_square_study.json"
 SIGMAS = (1, 2, 3, 4, 5)
 EXPECTED = tuple(math.erfc(sigma / math.sqrt(2)) for sigma in SIGMAS)  # 31.7 %, 4.55 %, 0.27 %, ...
 REDUCTIONS = {"none": 0.0, "pca": 0.99, "npca": 0.99}  # NPCA 1 % drops the directions with 99 % of the variance
@@ -33,7 +32,7 @@ LEAST = 10
 
 
 def study(run: store.Run, tick: Tick = silent) -> dict[str, Any]:
-    """Writes FILE into the run folder, and returns it.
+    """What `studies` keeps with the run.
 
     expected: rates at SIGMAS.  rows: for each level, reduction and with or without augmentation: dimension and shrinkage
     (means over folds), and `over`, how many of n normals lay beyond the chi-square line of each sigma.
@@ -60,7 +59,6 @@ def study(run: store.Run, tick: Tick = silent) -> dict[str, Any]:
             for row in of_level(plain[i], altered[i], fold, tick, 0.6 + 0.4 * i / len(plain))
         ],
     }
-    run.write(FILE, made)
     tick(1.0, "compared {n} normals with the chi-square law", n=len(normals))
     return made
 

@@ -324,6 +324,21 @@ def thumbnail(picture: Picture, side: int = 256) -> bytes:
     return buffer.getvalue()
 
 
+def ringed(picture: Picture, at: tuple[float, float]) -> bytes:
+    """JPEG bytes of the whole picture with a ring around (x, y) in its pixels, white on black so that it shows anywhere."""
+    from PIL import ImageDraw
+
+    image = _to_8_bits(picture.image).convert("RGB")
+    pen, radius = ImageDraw.Draw(image), max(image.size) * 0.11
+    x, y = at
+    for colour, wide in (("black", 10), ("white", 5)):
+        grown = radius + wide / 2
+        pen.ellipse((x - grown, y - grown, x + grown, y + grown), outline=colour, width=wide)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
 # --- masks ------------------------------------------------------------------------------------------------------------
 
 

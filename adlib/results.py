@@ -161,6 +161,22 @@ def ratio_of(score: float, calibration: Calibration) -> float:
     return score / line if line > 0 else 1.0 + (score - line) / calibration.unit
 
 
+def regret_of(score: float, label: int, calibration: Calibration) -> float:
+    """How far a verdict is on the wrong side of the threshold, as a ratio of at least 1; 0 when the verdict is right.
+
+    label: 0 normal, 1 defect.  1.5 for a false alarm at 1.5x the threshold and for a defect missed at 1 / 1.5 of it, so
+    that both kinds of mistake can be put in one order; where scores may be negative, 1 + the distance to the line in
+    units of a normal.
+    """
+    line = calibration.threshold.value
+    if (score > line) == (label == 1):
+        return 0.0
+    ratio = ratio_of(score, calibration)
+    if ratio >= 1 or line <= 0:
+        return 1 + abs(ratio - 1)
+    return 1 / ratio if ratio > 0 else float("inf")
+
+
 def calibration_json(calibration: Calibration) -> dict[str, Any]:
     values = dataclasses.asdict(calibration)
     line = calibration.threshold

@@ -151,7 +151,8 @@ def fit(request: Request, dataset: store.Dataset, run: store.Run, tick: Tick = s
     run.write("calibration.json", calibration_json(calibration))
     scores = dict(zip((s.digest for s in calibrating), map(float, held.scores), strict=True))
     fitted = {s.digest for s in division.fit}
-    run.write("normals.json", [_normal_json(s, s.digest in fitted, scores.get(s.digest)) for s in normals])
+    in_order = (*division.fit, *division.held_out)  # as the detector read them: it may count its normals
+    run.write("normals.json", [_normal_json(s, s.digest in fitted, scores.get(s.digest)) for s in in_order])
     run.write("refused.json", [{"name": r.name, "reason": r.reason.as_json()} for r in refused])
     counts = {"fitted": len(fitted), "calibrating": len(calibrating), "cross_fitted": bool(division.folds)}
     times = {"fit_seconds": seconds, "one_fit_seconds": last_fit, "peak_mb": machine.peak_mb()}
@@ -334,6 +335,16 @@ def evaluate(fitted: Fitted, samples: Sequence[Sample], tick: Tick = silent, *, 
     run.write("report.json", {**report_json(report), "tests_hash": data_hash(known)})
     tick(1.0, "evaluated {n} pictures", n=len(tests))
     return report
+
+
+def explored(fitted: Fitted, tick: Tick = silent) -> tuple[list[dict[str, Any]], np.ndarray] | None:
+    """(rows, embeddings (N, D)) of a bounded number of the run's normals; made when they are not there yet.
+
+    None when the method gives no embeddings, or the normals' pictures are not here and nobody embedded them before.
+    """
+    _write_normals(fitted, tick)
+    rows, path = fitted.run.read("explored.json"), fitted.run.folder / "normals.npy"
+    return (rows, np.asarray(store.read_array(path))) if rows and path.exists() else None
 
 
 def _write_normals(fitted: Fitted, tick: Tick) -> None:

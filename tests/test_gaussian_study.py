@@ -8,7 +8,7 @@ import torch
 from kit_pages import open_page, part, png, texts, tiny_dataset, tiny_items
 from sklearn.covariance import LedoitWolf
 
-from adlib import decisions, gaussian_study, jobs, levels, lines, store, workflow
+from adlib import decisions, gaussian_study, jobs, levels, lines, store, studies, workflow
 from adlib.contract import Backbone, DataError
 
 
@@ -125,16 +125,17 @@ def test_the_study_is_a_job_kept_with_the_run_and_shown_on_the_page(fitted, monk
     at.session_state["levels"] = True
     at.run()
     at.button("study").click().run()
-    assert jobs.state(run.id).status == "queued"
+    job = f"{run.id}.chi_square"
+    assert jobs.state(job).status == "queued"
     report = run.read("report.json")
-    jobs._run(run.id)
-    assert run.last_event()["status"] == "done"
-    assert run.read("report.json") == report, "nothing else was done"
-    made = run.read(gaussian_study.FILE)
-    assert (made["n"], len(made["rows"])) == (30, 2 * 6)
-    assert all(0 <= over <= 30 for row in made["rows"] for over in row["over"])
     for entry in (store.workspace() / "queue").iterdir():
         entry.unlink()
+    jobs._run(job)
+    assert jobs.state(job).status == "done"
+    assert run.read("report.json") == report, "nothing else was done"
+    made = studies.result(run, "chi_square")
+    assert (made["n"], len(made["rows"])) == (30, 2 * 6)
+    assert all(0 <= over <= 30 for row in made["rows"] for over in row["over"])
     at = open_page("evaluate", run=run.id)
     at.session_state["levels"] = True
     at.run()

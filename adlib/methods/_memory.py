@@ -27,6 +27,7 @@ class Reservoir:
     def __init__(self, capacity: int, pictures: int, generator: torch.Generator) -> None:
         self.capacity, self.pictures, self.generator = capacity, pictures, generator
         self._rows: Tensor | None = None
+        self._origins = torch.empty(0, 2, dtype=torch.int32)
         self._seen = self._filled = 0
         self._luck = torch.rand((), generator=generator, dtype=torch.float64).item()
 
@@ -36,6 +37,7 @@ class Reservoir:
         if self._rows is None:
             self.capacity = min(self.capacity, self.pictures * patches)
             self._rows = torch.empty(self.capacity, rows.shape[1])
+            self._origins = torch.empty(self.capacity, 2, dtype=torch.int32)
         self._seen += 1
         end = (
             int(self.capacity * self._seen / self.pictures + self._luck)
@@ -43,9 +45,13 @@ class Reservoir:
             else self.capacity
         )
         wanted = end - self._filled
+        chosen = torch.arange(patches)
         if wanted < patches:
-            rows = rows[torch.randperm(patches, generator=self.generator)[:wanted].sort().values.to(rows.device)]
+            chosen = torch.randperm(patches, generator=self.generator)[:wanted].sort().values
+            rows = rows[chosen.to(rows.device)]
         self._rows[self._filled : end] = rows
+        self._origins[self._filled : end, 0] = self._seen - 1
+        self._origins[self._filled : end, 1] = chosen
         self._filled = end
 
     def rows(self) -> Tensor:
@@ -53,6 +59,10 @@ class Reservoir:
         assert self._rows is not None
         assert self._filled == self.capacity, "the stream was shorter than promised"
         return self._rows
+
+    def origins(self) -> Tensor:
+        """(N, 2) int32: of each row the number of its picture in the stream, and its own number in that picture."""
+        return self._origins
 
 
 # --- coreset ----------------------------------------------------------------------------------------------------------

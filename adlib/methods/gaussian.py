@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from adlib.contract import Backbone, Cost, Images, Prediction, Tick, setting, silent
+from adlib.contract import Backbone, Cost, Explanation, Images, Prediction, Tick, setting, silent
 from adlib.features import activation_bytes, extractor, macs, resolve, shapes
 from adlib.methods._moments import Stream
 from adlib.methods._pooling import pooled
@@ -89,13 +89,23 @@ class Gaussian:
         return torch.diag(1 / (deviations * len(deviations) ** 0.5)), 0.0  # the root of the mean over channels
 
     def score(self, pixels: Tensor) -> Prediction:
+        vectors, distances = self._distances(pixels)
+        scores = torch.stack([row.sum() for row in distances])
+        return Prediction(scores.float().numpy(), embeddings=torch.cat(vectors, dim=1).numpy())
+
+    def explain(self, pixels: Tensor) -> list[Explanation]:
+        """The distance at each level: the score is their sum."""
+        return [Explanation(levels=tuple(row.tolist())) for row in self._distances(pixels)[1]]
+
+    def _distances(self, pixels: Tensor) -> tuple[list[Tensor], Tensor]:
+        """(B, C) a level, and the distances (B, levels) in float64."""
         levels = learned(self, "levels_")
         vectors = [rows.cpu() for rows in pooled(learned(self, "look_")(pixels))]
-        scores = torch.zeros(len(pixels), dtype=torch.float64)
-        for rows, (mean, factor) in zip(vectors, levels, strict=True):
+        found = torch.zeros(len(pixels), len(levels), dtype=torch.float64)
+        for level, (rows, (mean, factor)) in enumerate(zip(vectors, levels, strict=True)):
             for i, row in enumerate(rows):  # one by one: the same products in any batch
-                scores[i] += torch.linalg.vector_norm((row.double() - mean) @ factor)
-        return Prediction(scores.float().numpy(), embeddings=torch.cat(vectors, dim=1).numpy())
+                found[i, level] = torch.linalg.vector_norm((row.double() - mean) @ factor)
+        return vectors, found
 
     def state(self) -> dict[str, Tensor]:
         levels, shrinkage = learned(self, "levels_"), learned(self, "shrinkage_")

@@ -6,14 +6,13 @@ from typing import Any
 
 import streamlit as st
 
-from adlib import jobs, levels, metrics, rules
+from adlib import jobs, levels, metrics, rules, studies
 from adlib.contract import AdlibError
 from adlib.rules import Outcome
 from pages.parts import views, watching
 from pages.parts.findings import Found
 from pages.parts.words import bare, t, tell
 
-_STUDY = "chi_square_study.json"
 _REDUCTIONS = ("none", "pca", "npca")
 
 
@@ -78,9 +77,14 @@ def _share(counts: tuple[int, int]) -> str:
 def _study(found: Found) -> None:
     """Expected against realised over 1 to 5 σ; a job of its own, kept with the run."""
     st.markdown(f"**{t('rules.study')}**  \n{t('rules.study_about')}")
-    done = found.run.read(_STUDY)
-    label = t("rules.study_again" if done else "rules.study_start")
-    st.button(label, icon=":material/science:", key="study", on_click=_start, args=(found.run.id,))
+    job, done = jobs.study_state(found.run.id, "chi_square"), studies.result(found.run, "chi_square")
+    if job is not None and job.active:
+        views.watch(job.job)
+    else:
+        if job is not None and job.status != "done":
+            st.warning(tell(job.message), icon=":material/science_off:")
+        label = t("rules.study_again" if done else "rules.study_start")
+        st.button(label, icon=":material/science:", key="study", on_click=_start, args=(found.run.id,))
     watching.told("study-refused")
     if done:
         _studied(done)
@@ -88,7 +92,7 @@ def _study(found: Found) -> None:
 
 def _start(run_id: str) -> None:
     try:
-        jobs.study(run_id)
+        jobs.study(run_id, "chi_square")
     except AdlibError as error:
         st.session_state["study-refused"] = error.sentence
 
