@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from adlib import datasets, intake, jobs, metrics, registry, store, weights, workflow
+from adlib import datasets, intake, jobs, metrics, regions, registry, store, weights, workflow
 from adlib.contract import AdlibError, Backbone, DataError, Sample, Stopped
 
 _EPILOG = """\
@@ -70,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
     made.add_argument("--letterbox", action="store_true", help="keep the pictures' proportions")
+    made.add_argument(
+        "--region", default="", metavar="x0,y0,x1,y1", help="only this part of each picture counts, in shares of its sides; "
+        "more pairs make a polygon",
+    )  # fmt: skip
     made.add_argument(
         "--set", action="append", default=[], metavar="key=value", dest="settings", help="a setting of the method"
     )
@@ -208,7 +212,7 @@ def _fit(args: argparse.Namespace) -> None:
     dataset, taken = _gather(args.normals, _items(args.normals))
     request = workflow.Request(
         dataset.id, args.method, settings, backbone if registry.uses_backbone(args.method) else None,
-        args.seed, args.alpha, args.letterbox,
+        args.seed, args.alpha, args.letterbox, regions.parse(args.region) if args.region else None,
     )  # fmt: skip
     run = store.Run.create(folder)
     run.forget()

@@ -25,8 +25,10 @@ class PixelCounts:
         self._defect = np.zeros(1 << _BITS, dtype=np.int64)
         self._weight = np.zeros(1 << _BITS)  # 1 / size of the region that a defect's pixel belongs to
 
-    def add(self, map: np.ndarray, mask: np.ndarray | None = None) -> None:
+    def add(self, map: np.ndarray, mask: np.ndarray | None = None, counted: np.ndarray | None = None) -> None:
         """map: (H, W), any size and dtype, larger = more anomalous.  mask: (H, W), non-zero = defect; None = none.
+
+        counted: (H, W) bool, the pixels that take part (a region of interest); None = all.
 
         Pictures without a defect count too: their pixels are false alarms when they lie above the line.
         Raises ValueError for another shape or a value that is not finite.
@@ -38,14 +40,17 @@ class PixelCounts:
         if not np.isfinite(values).all():
             raise ValueError("the map holds a value that is not finite")
         self.pictures += 1
-        if values.size == 0:
+        if counted is not None:
+            defect = defect & counted
+        if values.size == 0 or not (counted is None or counted.any()):
             return
         bins = self._bins(values)
         low, high = int(bins.min()), int(bins.max()) + 1
         bins -= low
         part, span = slice(low, high), high - low
-        self._normal[part] += np.bincount(bins.ravel(), minlength=span)
-        self.normal_pixels += values.size
+        taking_part = bins.ravel() if counted is None else bins[counted]
+        self._normal[part] += np.bincount(taking_part, minlength=span)
+        self.normal_pixels += taking_part.size
         if defect.any():
             self._add_defects(bins[defect], defect, part, span)
 

@@ -14,7 +14,7 @@ from conftest import ROOT
 # Low to high.  A name stands for `adlib/<name>.py`; a module that is not listed fails the test until it has a floor.
 FLOORS = [
     {"contract"},
-    {"maps", "filterbank", "threads"},
+    {"maps", "filterbank", "threads", "regions"},
     {"images", "metrics", "thresholds", "projections", "plots", "overlays", "store", "pixel_counts", "alt_text"},
     {
         "machine",
@@ -27,7 +27,10 @@ FLOORS = [
         "layouts",
         "sources",
         "intake",
+        "curation",
         "datasets",
+        "doctor",
+        "checks",
         "samples",
         "_sample_*",
     },
@@ -47,7 +50,7 @@ TORCH_ROOMS = {
 PAGES_MAY_CALL = {
     "contract", "workflow", "request", "batches", "results", "decisions", "jobs", "exchange", "report", "search", "store",
     "intake", "sources", "items", "arrays", "layouts", "datasets", "samples", "images", "registry", "weights", "machine",
-    "plots", "alt_text", "overlays", "projections", "thresholds", "metrics",
+    "plots", "alt_text", "overlays", "regions", "curation", "doctor", "checks", "projections", "thresholds", "metrics",
 }  # fmt: skip
 
 CORE = sorted(path for path in (ROOT / "adlib").rglob("*.py") if path.name != "__init__.py")
