@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from adlib import datasets, intake, jobs, metrics, regions, registry, store, weights, workflow
+from adlib import datasets, doctor, intake, jobs, metrics, regions, registry, store, weights, workflow
 from adlib.contract import AdlibError, Backbone, DataError, Sample, Stopped
 
 _EPILOG = """\
@@ -96,6 +96,11 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--csv", type=Path, metavar="FILE")
     made.add_argument("--heatmaps", type=Path, metavar="DIR", help="write one PNG with legend for each picture")
     made.add_argument("--json", action="store_true", help="print JSON")
+
+    made = command("doctor", "look for copies, odd ones and mixed pictures in a data set", _doctor)
+    made.add_argument("pictures", metavar="DATASET_OR_FOLDER", help="id in the workspace, or a folder, zip or .npz")
+    made.add_argument("--size", default=256, type=int, help="side of the network's square (default: 256)")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the findings here")
 
     made = command("worker", "work on queued fits (started by the dashboard by itself)", _worker)
     made.add_argument(
@@ -340,6 +345,30 @@ def _score(args: argparse.Namespace) -> None:
         _tell(line_)
     if not rows:
         raise DataError("None of the pictures could be judged.")
+
+
+def _doctor(args: argparse.Namespace) -> None:
+    if store.Dataset.exists(args.pictures):
+        dataset = store.Dataset.open(args.pictures)
+    else:
+        dataset, _ = _gather(Path(args.pictures), _items(Path(args.pictures)))
+    report = doctor.check(dataset, _tick)
+    findings = [finding for finding in report.findings if doctor.is_open(finding)]
+    if not findings:
+        print(f"Nothing suspicious in {report.pictures} pictures")
+    for finding in findings:
+        print(f"{finding.what}\n  {finding.why}")
+        for one in finding.suspects[:20]:
+            print(f"    {one.name}: {one.note}")
+        if len(finding.suspects) > 20:
+            print(f"    … and {len(finding.suspects) - 20} more")
+    spot = doctor.smallest_of(dataset, args.size)
+    print(f"At {args.size} pixels a defect keeps half its contrast from {spot:.1f} original pixels on")
+    if report.defects:
+        small = sum(side < spot for side in report.defects)
+        print(f"  {small} of {len(report.defects)} masked defects are smaller")
+    if args.json:
+        store.write_json(args.json, doctor.as_json(report) | {"size": args.size, "smallest": spot})
 
 
 def _worker(args: argparse.Namespace) -> None:

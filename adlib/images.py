@@ -91,6 +91,21 @@ def read(source: Path | bytes, *, white: int | None = None, least: int | None = 
     return _guarded(source, lambda opened: _picture(opened, white or _WHITES[-1], least))
 
 
+def camera(source: Path | bytes) -> str:
+    """Maker and model of the camera, as the file's EXIF data says; "" when it does not.  A stranger's text, cut short."""
+    with suppress(DataError):
+        return _guarded(source, _camera)
+    return ""
+
+
+def _camera(opened: Image.Image) -> str:
+    with suppress(Exception):
+        exif = opened.getexif()
+        words = " ".join(str(exif.get(tag) or "").strip("\0 ") for tag in (0x010F, 0x0110)).split()
+        return "".join(c for c in " ".join(dict.fromkeys(words)) if c.isprintable())[:60]
+    return ""
+
+
 def white_of(peaks: Iterable[int | None]) -> int | None:
     """One scaling rule for a whole set: the smallest usual white, of 8, 10, 12, 14 or 16 bits, that holds every peak.
 

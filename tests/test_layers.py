@@ -30,7 +30,9 @@ FLOORS = [
         "curation",
         "datasets",
         "doctor",
-        "checks",
+        "diagnoses",
+        "suspects",
+        "traits",
         "samples",
         "_sample_*",
     },
@@ -50,7 +52,7 @@ TORCH_ROOMS = {
 PAGES_MAY_CALL = {
     "contract", "workflow", "request", "batches", "results", "decisions", "jobs", "exchange", "report", "search", "store",
     "intake", "sources", "items", "arrays", "layouts", "datasets", "samples", "images", "registry", "weights", "machine",
-    "plots", "alt_text", "overlays", "regions", "curation", "doctor", "checks", "projections", "thresholds", "metrics",
+    "plots", "alt_text", "overlays", "regions", "curation", "doctor", "projections", "thresholds", "metrics",
 }  # fmt: skip
 
 CORE = sorted(path for path in (ROOT / "adlib").rglob("*.py") if path.name != "__init__.py")
