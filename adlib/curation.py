@@ -140,8 +140,8 @@ def since(run: store.Run, dataset: store.Dataset) -> list[Sentence]:
         shares = {"then": regions.share(then), "now": regions.share(now)}
         told.append(
             say(
-                "This run judges {then:.0%} of each picture; the data set's region of interest is now {now:.0%}, set "
-                "otherwise. Fit again to use it.",
+                "This run judges another region of the pictures ({then:.0%} of each) than the data set has now "
+                "({now:.0%}). Fit again to use the new one.",
                 **shares,
             )
         )

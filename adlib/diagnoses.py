@@ -14,7 +14,7 @@ import numpy as np
 from adlib import store, suspects, traits
 from adlib.contract import Sample, Sentence, Tick, say
 
-_UNLIKE_Z, _UNLIKE_TIMES = 4.0, 1.5  # a stranger is both far out by the set's own spread and visibly unlike
+_UNLIKE_Z, _UNLIKE_TIMES = 3.3, 1.5  # a stranger is both far out by the set's own spread and visibly unlike
 SHOWN_UNUSUAL = 12
 _MINORITY = 0.3  # an odd size or colour is a suspect while few have it; else the whole set is mixed
 

@@ -50,6 +50,8 @@ def twins(prints: np.ndarray, block: int = 512) -> list[tuple[int, int, float]]:
     flat -= flat.mean(axis=1, keepdims=True)
     flat /= np.maximum(flat.std(axis=1, keepdims=True), 1e-3)
     own = flat - np.median(flat, axis=0)
+    reach = 3 * _MAD * np.median(np.abs(own), axis=1, keepdims=True) + 1e-3
+    np.clip(own, -reach, reach, out=own)  # two parts with the same defect at the same place are no copies
     own -= own.mean(axis=1, keepdims=True)
     own /= np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-6)
     close: list[tuple[int, int, float]] = []
@@ -155,6 +157,7 @@ def blurred(traits: Traits, shortest: float) -> np.ndarray:
 # --- clusters ---------------------------------------------------------------------------------------------------------
 
 _APART_D = 6.0  # Ashman's D; a single normal law split at its middle has 2.65, a uniform one 3.5
+_FEW = 24.0  # and 24 / n more: of 150 sets of 16 random points 4 are split at 6, none at 7.5
 _LEAST_SHARE, _LEAST_COUNT = 0.05, 4
 _MOST = 1500  # pictures to find the clusters with; the others join the nearest
 
@@ -163,8 +166,8 @@ def clusters(cells: np.ndarray, seed: int = 0) -> np.ndarray:
     """(N,) int: 0 for the largest cluster, 1 for the next …; all 0 for one kind of picture.
 
     cells: (N, 16, 16, D).  Pictures are split in two where that leaves a clear gap, and each part again: on the line
-    through both centres, D = |m1 - m2| / sqrt((s1² + s2²) / 2) must exceed 6 and no picture may lie in the middle third
-    of the gap.  The few axes looked at (one for each eight pictures, at most four) keep chance from splitting small sets.
+    through both centres, D = |m1 - m2| / sqrt((s1² + s2²) / 2) must exceed 6 + 24 / n and no picture may lie in the middle of
+    the gap.  The few axes looked at (one for each eight pictures, at most four) keep chance from splitting small sets.
     Source of D: Ashman, Bird, Zepf 1994, doi:10.1086/117248.
     """
     n, height, _, d = cells.shape
@@ -219,7 +222,7 @@ def _halves(rows: np.ndarray, seed: int) -> np.ndarray | None:
             apart = _ashman(spread, half)
             if apart > best[0]:
                 best = apart, half
-    return best[1] if best is not None and best[0] > _APART_D else None
+    return best[1] if best is not None and best[0] > _APART_D + _FEW / n else None
 
 
 def _two_means(rows: np.ndarray, half: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import streamlit as st
 from adlib import jobs, store
 from adlib.batches import data_hash, labelled_tests
 from adlib.contract import AdlibError
-from pages.parts import charts, exploring, findings, shell, state, views, watching
+from pages.parts import charts, examining, exploring, findings, shell, state, views, watching
 from pages.parts.words import t
 
 shell.page("evaluate")
@@ -61,6 +61,7 @@ with views.error_box():
     if run.finished and not job.active:
         found = findings.load(run)
         st.markdown(watching.record(run))
+        examining.since(run)
         offer(run, found)
         if found is not None:
             results(found)

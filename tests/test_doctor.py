@@ -18,24 +18,33 @@ from adlib.contract import DataError, Stopped, say
 from adlib.images import read, to_pixels
 from worlds import dataset, part, png, tree
 
-KINDS = ("fabric", "ring", "blister", "label")
+KINDS = ("fabric", "blister")
+NORMALS = 16
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory) -> dict[str, dict[str, bytes]]:
-    """Fewer pictures of each built-in set, drawn once: {set: {name: png}}."""
-    found: dict[str, dict[str, bytes]] = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ADLIB_WORKSPACE", str(tmp_path_factory.mktemp("drawn")))
-        for key in KINDS:
-            made = samples.ensure(key)
-            found[key] = {p["name"]: (made.folder / p["file"]).read_bytes() for p in made.meta["pictures"]}
-    return found
+def drawn() -> dict[str, dict[str, bytes]]:
+    """A few normals of built-in sets, drawn once: {set: {name: png}}."""
+    return {
+        key: {item.name: item.data for i in range(NORMALS) for item in samples._draw(key, "train/good", "", i)}
+        for key in KINDS
+    }
 
 
-def some(files: dict[str, bytes], normals: int = 24) -> dict[str, bytes]:
-    chosen = [name for name in sorted(files) if name.startswith("train/")][:normals]
-    return {name: files[name] for name in chosen}
+@pytest.fixture(scope="module")
+def known(drawn) -> dict[str, dict[str, tuple]]:
+    """Their traits, made once."""
+    return {key: {name: looked_at(data) for name, data in files.items()} for key, files in drawn.items()}
+
+
+def looked_at(data: bytes) -> tuple:
+    cells, print_, stats = traits.of_pixels(to_pixels(read(data), traits.SIDE)[0])
+    return cells.astype(np.float16), print_.astype(np.float16), stats, ""
+
+
+def together(*rows: dict[str, tuple]) -> traits.Traits:
+    """Traits with names in place of digests."""
+    return traits._joined({name: row for part_ in rows for name, row in part_.items()})
 
 
 def taken(files: dict[str, bytes]) -> store.Dataset:
@@ -72,87 +81,83 @@ def findings(made: store.Dataset) -> dict[str, list[str]]:
     ],
     ids=["jpeg", "smaller", "brighter"],
 )
-def test_a_copy_in_another_format_size_or_brightness_is_found(drawn, key, how):
-    files = some(drawn[key])
-    name = sorted(files)[7]
-    files["train/good/zz.png"] = how(files[name])
-    found = findings(taken(files))
-    assert found["near"] == ["train/good/zz.png"]
-
-
-def test_a_test_that_is_nearly_a_normal_is_called_a_leak_and_shown_beside_it(drawn):
-    files = some(drawn["blister"])
-    name = sorted(files)[3]
-    files["test/good/a.png"] = changed(files[name], lambda image: image, "JPEG", quality=80)
-    made = taken(files)
-    leak = next(f for f in doctor.check(made).findings if f.kind == "leak")
-    assert [one.name for one in leak.suspects] == ["test/good/a.png"]
-    assert leak.suspects[0].beside == hashlib.sha256(files[name]).hexdigest()
+def test_a_copy_in_another_format_size_or_brightness_is_found(drawn, known, key, how):
+    name = sorted(drawn[key])[7]
+    found = together(known[key], {"copy": looked_at(how(drawn[key][name]))})
+    assert [(found.digests[i], found.digests[j]) for i, j, _ in suspects.twins(found.prints)] == [(name, "copy")]
 
 
 @pytest.mark.parametrize(("factor", "kind"), [(0.6, "dark"), (1.35, "bright")])
 @pytest.mark.parametrize("key", KINDS)
-def test_a_picture_of_another_exposure_is_found(drawn, key, factor, kind):
-    files = some(drawn[key])
-    name = sorted(files)[5]
-    files[name] = changed(files[name], times(factor))
-    assert findings(taken(files)).get(kind) == [name]
+def test_a_picture_of_another_exposure_is_found(drawn, known, key, factor, kind):
+    name = sorted(drawn[key])[5]
+    found = together({**known[key], name: looked_at(changed(drawn[key][name], times(factor)))})
+    assert [found.digests[i] for i in np.flatnonzero(suspects.exposure(found)[kind] > 1)] == [name]
 
 
 @pytest.mark.parametrize("radius", [2, 5])
 @pytest.mark.parametrize("key", KINDS)
-def test_a_blurred_picture_is_found(drawn, key, radius):
-    files = some(drawn[key])
-    name = sorted(files)[5]
-    files[name] = changed(files[name], lambda image: image.filter(ImageFilter.GaussianBlur(radius)))
-    assert findings(taken(files)).get("blurred") == [name]
+def test_a_blurred_picture_is_found(drawn, known, key, radius):
+    name = sorted(drawn[key])[5]
+    blurred = changed(drawn[key][name], lambda image: image.filter(ImageFilter.GaussianBlur(radius)))
+    found = together({**known[key], name: looked_at(blurred)})
+    assert [found.digests[i] for i in np.flatnonzero(suspects.blurred(found, 256) > 1)] == [name]
 
 
-@pytest.mark.parametrize(
-    ("key", "kind"), [("fabric", "hole"), ("ring", "chip"), ("blister", "missing"), ("label", "smear")]
-)
-def test_defects_hidden_among_the_normals_come_to_the_top(drawn, key, kind):
-    """Three defects among forty normals: at least two are among the six that a person sees first."""
-    files = some(drawn[key], 40)
-    hidden = [name for name in sorted(drawn[key]) if name.startswith("test/") and kind in name.lower()][:3]
-    assert len(hidden) == 3, sorted({name.split("/")[1] for name in drawn[key] if name.startswith("test/")})
-    for i, name in enumerate(hidden):
-        files[f"train/good/hidden{i}.png"] = drawn[key][name]
-    unusual = [one.name for one in doctor.check(taken(files)).unusual]
-    assert sum("hidden" in name for name in unusual[:6]) >= 2
+def test_defects_hidden_among_the_normals_come_to_the_top(known):
+    """Three holes among sixteen fabrics, three spots among twenty discs: at least two of three are the strangest."""
+    holes = {f"hidden{i}": looked_at(samples._draw("fabric", "test/hole", "hole", i)[0].data) for i in (3, 8, 6)}
+    discs = {f"{i}": looked_at(png(part(i)[0])) for i in range(20)}
+    spots = {f"hidden{i}": looked_at(png(part(100 + i, defect=True)[0])) for i in range(3)}
+    for found in (together(known["fabric"], holes), together(discs, spots)):
+        scores, maps = suspects.unlike(found.cells)
+        ranked = [found.digests[i] for i in np.argsort(-scores)]
+        assert sum(name.startswith("hidden") for name in ranked[:3]) >= 2
+        assert maps.shape == (len(scores), 16, 16)
 
 
-def test_one_foreign_picture_among_the_normals_is_a_finding(drawn):
-    files = some(drawn["blister"])
-    files["train/good/foreign.png"] = next(iter(some(drawn["ring"]).values()))
-    assert findings(taken(files))["unlike"] == ["train/good/foreign.png"]
+def test_two_products_in_one_folder_are_told_apart(known):
+    fabric = dict(list(known["fabric"].items())[:10])
+    labels = suspects.clusters(together({f"f{n}": row for n, row in fabric.items()}, known["blister"]).cells)
+    assert labels.tolist() == [1] * 10 + [0] * NORMALS
 
 
-def test_two_products_in_one_folder_are_told_apart(drawn):
-    files = some(drawn["ring"], 20)
-    other = {f"train/good/label{i}.png": data for i, data in enumerate(some(drawn["label"], 12).values())}
-    assert set(findings(taken({**files, **other}))["products"]) == set(other)
+def test_a_foreign_picture_and_a_leak_are_findings_shown_with_what_they_are_like(drawn):
+    files = dict(drawn["blister"])
+    name = sorted(files)[3]
+    files["test/good/a.png"] = changed(files[name], lambda image: image, "JPEG", quality=80)
+    files["train/good/foreign.png"] = drawn["fabric"]["train/good/000.png"]
+    found = {finding.kind: finding for finding in doctor.check(taken(files)).findings}
+    assert [one.name for one in found["unlike"].suspects] == ["train/good/foreign.png"]
+    assert [one.name for one in found["leak"].suspects] == ["test/good/a.png"]
+    assert found["leak"].suspects[0].beside == hashlib.sha256(files[name]).hexdigest()
+    assert "near" not in found
 
 
-def test_two_kinds_in_folders_of_their_own_are_no_finding(drawn):
-    rings = {f"train/ring/{i}.png": data for i, data in enumerate(some(drawn["ring"], 16).values())}
-    labels = {f"train/label/{i}.png": data for i, data in enumerate(some(drawn["label"], 16).values())}
-    made = taken({**rings, **labels})
-    for folder in made.meta["folders"]:
+def test_products_in_folders_of_their_own_are_no_finding():
+    """Discs and stripes: told apart in one folder, and no matter when each has its own kind."""
+    stripes = [np.where(np.arange(64) % 8 < 4, 40, 200)[None, :, None] + part(i)[0] // 8 for i in range(12)]
+    mixed = {f"train/good/{i}.png": png(part(i)[0]) for i in range(12)}
+    mixed |= {f"train/good/s{i}.png": png(picture.astype(np.uint8)) for i, picture in enumerate(stripes)}
+    assert len(findings(taken(mixed))["products"]) == 12
+    sorted_ = {n.replace("good/s", "stripes/").replace("good/", "discs/"): data for n, data in mixed.items()}
+    made = taken(sorted_)
+    for folder in list(made.meta["folders"]):
         datasets.correct(made, folder, datasets.Role("normal", folder))
     assert "products" not in findings(made)
 
 
-def test_another_shape_size_camera_or_grey_is_named(drawn):
-    files = some(drawn["label"], 16)
+def test_another_shape_size_camera_or_grey_is_named():
+    files = tree(normals=16, good=0, broken=0)
     names = sorted(files)
-    files[names[0]] = changed(files[names[0]], lambda image: image.crop((0, 0, image.width // 2, image.height)))
-    files[names[1]] = changed(files[names[1]], lambda image: image.resize((image.width // 2, image.height // 2)))
-    files[names[2]] = changed(files[names[2]], lambda image: image.convert("L"))
-    for i, name in enumerate(names[3:]):
+    colour = np.array([1.0, 0.8, 0.6])
+    for i, name in enumerate(names):
         exif = Image.Exif()
-        exif[0x0110] = "Line camera 7" if i else "Telephone"
-        files[name] = changed(files[name], lambda image: image, exif=exif)
+        exif[0x0110] = "Telephone" if i == 3 else "Line camera 7"
+        files[name] = changed(png((part(i)[0] * colour).astype(np.uint8)), lambda image: image, exif=exif)
+    files[names[0]] = changed(files[names[0]], lambda image: image.crop((0, 0, 32, 64)))
+    files[names[1]] = changed(files[names[1]], lambda image: image.resize((32, 32)))
+    files[names[2]] = changed(files[names[2]], lambda image: image.convert("L"))
     found = findings(taken(files))
     assert found["shape"] == [names[0]]
     assert found["size"] == [names[1]]
@@ -178,16 +183,23 @@ def test_exact_copies_are_told_and_need_no_decision():
 # --- sound sets -------------------------------------------------------------------------------------------------------
 
 
-def test_sound_sets_are_left_in_peace(drawn):
-    """In the four drawn sets with 150 pictures each, and in a little world, at most one picture of 600 is suspected."""
-    suspected = [one for key in KINDS for names in findings(taken(drawn[key])).values() for one in names]
-    assert len(suspected) <= 1
-    assert [kind for kind in findings(dataset(normals=20)) if kind != "exact"] == []
+@pytest.mark.parametrize("key", KINDS)
+def test_sound_sets_are_left_in_peace(known, key):
+    """Not one of them is suspected of anything; how it is with whole sets stands in benchmarks/results.md."""
+    found = together(known[key])
+    assert suspects.twins(found.prints) == []
+    assert not any((strength > 1).any() for strength in suspects.exposure(found).values())
+    assert not (suspects.blurred(found, 256) > 1).any()
+    assert not suspects.clusters(found.cells).any()
+
+
+def test_a_sound_little_world_has_no_finding():
+    assert findings(dataset(normals=20)) == {}
 
 
 def test_noise_alone_never_makes_two_products_or_twins():
     rng = np.random.default_rng(0)
-    for n in (8, 16, 40, 120):
+    for n in (8, 16, 40):
         cells = rng.normal(size=(n, 16, 16, 24))
         assert not suspects.clusters(cells).any()
         assert suspects.twins(rng.random((n, 32, 32))) == []
@@ -298,7 +310,7 @@ def test_a_run_of_before_keeps_working_and_says_what_it_was_fitted_on():
 
 
 def test_a_finding_is_settled_when_its_pictures_are_out_and_open_again_after_undo(drawn):
-    files = some(drawn["blister"])
+    files = dict(drawn["blister"])
     names = sorted(files)
     files["train/good/zz.png"] = changed(files[names[7]], lambda image: image, "JPEG", quality=80)
     made = taken(files)
@@ -321,7 +333,7 @@ def test_a_finding_is_settled_when_its_pictures_are_out_and_open_again_after_und
 # --- the smallest defect ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("side", "size"), [(1000, 256), (777, 224), (2000, 256), (640, 512)])
+@pytest.mark.parametrize(("side", "size"), [(500, 128), (389, 112), (320, 256)])
 def test_half_the_contrast_of_the_smallest_spot_survives_wherever_it_lies(side, size):
     """By the resize itself: a white square on black, at many places; a much smaller one is lost at some of them."""
 
