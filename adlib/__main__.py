@@ -19,10 +19,12 @@ from typing import Any
 from adlib import (
     datasets,
     decisions,
+    doctor,
     doubts,
     intake,
     jobs,
     metrics,
+    regions,
     registry,
     report,
     rules,
@@ -88,6 +90,10 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
     made.add_argument("--letterbox", action="store_true", help="keep the pictures' proportions")
     made.add_argument(
+        "--region", default="", metavar="x0,y0,x1,y1", help="only this part of each picture counts, in shares of its sides; "
+        "more pairs make a polygon",
+    )  # fmt: skip
+    made.add_argument(
         "--set", action="append", default=[], metavar="key=value", dest="settings", help="a setting of the method"
     )
     made.add_argument("--seed", default=0, type=int)
@@ -144,6 +150,11 @@ def _parser() -> argparse.ArgumentParser:
     made = command("directions", "which directions tell defects from normals (Gaussian-AD)", _directions)
     made.add_argument("run_name", metavar="RUN")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+
+    made = command("doctor", "look for copies, odd ones and mixed pictures in a data set", _doctor)
+    made.add_argument("pictures", metavar="DATASET_OR_FOLDER", help="id in the workspace, or a folder, zip or .npz")
+    made.add_argument("--size", default=256, type=int, help="side of the network's square (default: 256)")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the findings here")
 
     made = command("worker", "work on queued fits (started by the dashboard by itself)", _worker)
     made.add_argument(
@@ -260,7 +271,7 @@ def _fit(args: argparse.Namespace) -> None:
     dataset, taken = _gather(args.normals, _items(args.normals))
     request = workflow.Request(
         dataset.id, args.method, settings, backbone if registry.uses_backbone(args.method) else None,
-        args.seed, args.alpha, args.letterbox,
+        args.seed, args.alpha, args.letterbox, regions.parse(args.region) if args.region else None,
     )  # fmt: skip
     run = store.Run.create(folder)
     run.forget()
@@ -484,6 +495,30 @@ def _directions(args: argparse.Namespace) -> None:
 
 def _band(values: Sequence[float]) -> str:
     return f"{sum(values) / len(values):.3f} ({min(values):.3f}–{max(values):.3f})"
+
+
+def _doctor(args: argparse.Namespace) -> None:
+    if store.Dataset.exists(args.pictures):
+        dataset = store.Dataset.open(args.pictures)
+    else:
+        dataset, _ = _gather(Path(args.pictures), _items(Path(args.pictures)))
+    report = doctor.check(dataset, _tick)
+    findings = [finding for finding in report.findings if doctor.is_open(finding)]
+    if not findings:
+        print(f"Nothing suspicious in {report.pictures} pictures")
+    for finding in findings:
+        print(f"{finding.what}\n  {finding.why}")
+        for one in finding.suspects[:20]:
+            print(f"    {one.name}: {one.note}")
+        if len(finding.suspects) > 20:
+            print(f"    … and {len(finding.suspects) - 20} more")
+    spot = doctor.smallest_of(dataset, args.size)
+    print(f"At {args.size} pixels a defect keeps half its contrast from {spot:.1f} original pixels on")
+    if report.defects:
+        small = sum(side < spot for side in report.defects)
+        print(f"  {small} of {len(report.defects)} masked defects are smaller")
+    if args.json:
+        store.write_json(args.json, doctor.as_json(report) | {"size": args.size, "smallest": spot})
 
 
 def _worker(args: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from adlib import store
+from adlib import curation, store
 from adlib.arrays import arrays, one_class
 from adlib.contract import DataError, Sample, Sentence, say
 from adlib.images import raw_mask, white_of
@@ -72,10 +72,11 @@ def correct(dataset: store.Dataset, folder: str, role: Role) -> None:
 
 
 def exclude(dataset: store.Dataset, digest: str, out: bool = True) -> None:
-    """Leaves a picture out of every step, or takes it back in.  Saves."""
-    others = [one for one in dataset.meta["excluded"] if one != digest]
-    dataset.meta["excluded"] = [*others, digest] if out else others
-    dataset.save()
+    """Leaves a picture out of every step, or takes it back in.  Saves; `curation` does the same for many at once."""
+    if out:
+        curation.exclude(dataset, [digest], say("left out by hand"))
+    else:
+        curation.restore(dataset, [digest])
 
 
 def take_over(dataset: store.Dataset, digest: str, run: str = "") -> store.Dataset:
@@ -131,7 +132,7 @@ def samples(dataset: store.Dataset) -> tuple[list[Sample], list[Refused]]:
     refused = [Refused(one["name"], Sentence.from_json(one["reason"])) for one in dataset.meta["refused"]]
     pictures, masks = _sorted_out(dataset)
     masks_of = _paired(pictures, masks, refused)
-    excluded = set(dataset.meta["excluded"])
+    excluded = curation.excluded(dataset).keys()
     first: dict[str, _Picture] = {}
     for picture in sorted(
         pictures, key=lambda one: one.role.role != "normal"

@@ -99,6 +99,7 @@ def submit(request: workflow.Request) -> str:
     The same request twice is one job: a run that waits, runs or has finished is returned in place of a second one, and
     evaluated again when the data set's tests have changed since.  Raises DataError when the data set is gone.
     """
+    request = workflow.settled(request)
     key, tests = workflow.identity(request)
     with _lock("submit"):
         run_id = _same(key)

@@ -42,8 +42,10 @@ class PixelCounts:
         self._weight = np.zeros(1 << _BITS)  # 1 / size of the region that a defect's pixel belongs to
         self.single: list[OnePicture] = []
 
-    def add(self, map: np.ndarray, mask: np.ndarray | None = None) -> None:
+    def add(self, map: np.ndarray, mask: np.ndarray | None = None, counted: np.ndarray | None = None) -> None:
         """map: (H, W), any size and dtype, larger = more anomalous.  mask: (H, W), non-zero = defect; None = none.
+
+        counted: (H, W) bool, the pixels that take part (a region of interest); None = all.
 
         Pictures without a defect count too: their pixels are false alarms when they lie above the line.
         Raises ValueError for another shape or a value that is not finite.
@@ -55,25 +57,30 @@ class PixelCounts:
         if not np.isfinite(values).all():
             raise ValueError("the map holds a value that is not finite")
         self.pictures += 1
-        if values.size == 0:
+        if counted is not None:
+            defect = defect & counted
+        if values.size == 0 or not (counted is None or counted.any()):
             return
         bins = self._bins(values)
         coarse = bins >> _COARSER
         low, high = int(bins.min()), int(bins.max()) + 1
         bins -= low
         part, span = slice(low, high), high - low
-        self._normal[part] += np.bincount(bins.ravel(), minlength=span)
-        self.normal_pixels += values.size
+        taking_part = bins.ravel() if counted is None else bins[counted]
+        self._normal[part] += np.bincount(taking_part, minlength=span)
+        self.normal_pixels += taking_part.size
         share, count = np.zeros(0), 0
         if defect.any():
             share, count = _shares(defect)
-            counted = np.bincount(bins[defect], minlength=span)
-            self._normal[part] -= counted
-            self._defect[part] += counted
+            bad = np.bincount(bins[defect], minlength=span)
+            self._normal[part] -= bad
+            self._defect[part] += bad
             self._weight[part] += np.bincount(bins[defect], weights=share, minlength=span)
             self.normal_pixels -= len(share)
             self.defect_pixels += len(share)
             self.regions += count
+        if counted is not None:
+            coarse, defect = coarse[counted], defect[counted]
         self.single.append(_one(coarse, defect, share, count))
 
     def _bins(self, values: np.ndarray) -> np.ndarray:
@@ -135,7 +142,7 @@ def _shares(defect: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _one(coarse: np.ndarray, defect: np.ndarray, share: np.ndarray, regions: int) -> OnePicture:
-    """coarse: (H, W) bins.  share: (D,) of the defective pixels."""
+    """coarse: bins of the pixels that count, in any shape.  defect: the same, bool.  share: (D,) of the defective ones."""
     size = 1 << (_BITS - _COARSER)
     everything = np.bincount(coarse.ravel(), minlength=size)
     used = np.flatnonzero(everything)

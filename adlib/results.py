@@ -27,14 +27,14 @@ class PixelTally:
     masked: int = 0
     maskless: int = 0
 
-    def add(self, grid: np.ndarray, label: int, mask: np.ndarray | None) -> None:
-        """grid: (H, W).  mask: (H, W) bool, None when the test has none."""
+    def add(self, grid: np.ndarray, label: int, mask: np.ndarray | None, counted: np.ndarray | None = None) -> None:
+        """grid: (H, W).  mask: (H, W) bool, None when the test has none.  counted: (H, W) bool, None = every pixel."""
         self.maps += 1
         if mask is not None:
             self.masked += 1
-            self.counts.add(grid, mask)
+            self.counts.add(grid, mask, counted)
         elif label == 0:
-            self.counts.add(grid, np.zeros(grid.shape, bool))
+            self.counts.add(grid, np.zeros(grid.shape, bool), counted)
         else:
             self.maskless += 1
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from adlib import registry
+from adlib import regions, registry
 from adlib.contract import AdlibError, DataError, Sentence
 
 MOST_ROWS = 200_000
@@ -71,6 +71,14 @@ def digest(value: Any) -> str:
 
 def maybe(inner: Check) -> Check:
     return lambda value: None if value is None else inner(value)
+
+
+def region(value: Any) -> list[list[float]]:
+    """Corners of a region of interest; none for the whole picture."""
+    try:
+        return [list(corner) for corner in regions.from_json(value)]
+    except AdlibError:
+        raise ValueError from None
 
 
 def rows(inner: Check, most: int = MOST_ROWS) -> Check:
@@ -140,7 +148,7 @@ _card = table(
         "fit_seconds": number(0),
         "peak_mb": number(0),
     },
-    {"one_fit_seconds": number(0), "device": text(), "threads": whole()},
+    {"one_fit_seconds": number(0), "device": text(), "threads": whole(), "region": region},
 )
 _threshold = table(
     {"value": number(), "rule": sentence, "fitted_on": sentence, "alpha": maybe(number(0, 1))},

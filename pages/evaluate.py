@@ -8,6 +8,7 @@ from adlib.contract import AdlibError
 from pages.parts import (
     charts,
     deciding,
+    examining,
     exploring,
     findings,
     handing,
@@ -77,6 +78,7 @@ with views.error_box():
     if run.finished and not job.active:
         found = findings.load(run)
         st.markdown(watching.record(run))
+        examining.since(run)
         offer(run, found)
         if found is not None:
             mistakes.changed(run)

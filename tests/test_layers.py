@@ -14,14 +14,14 @@ from conftest import ROOT
 # Low to high.  A name stands for `adlib/<name>.py`; a module that is not listed fails the test until it has a floor.
 FLOORS = [
     {"contract"},
-    {"maps", "filterbank", "threads", "wording", "remembered"},
+    {"maps", "filterbank", "threads", "wording", "remembered", "regions"},
     {
         "images", "metrics", "thresholds", "projections", "plots", "study_plots", "overlays", "store", "pixel_counts",
         "alt_text", "intervals", "lines", "rules", "markup", "svg",
     },
     {
         "machine", "weights", "states", "networks", "features", "arrays", "items", "layouts", "sources", "intake",
-        "datasets", "samples", "_sample_*",
+        "curation", "datasets", "doctor", "diagnoses", "suspects", "traits", "samples", "_sample_*",
     },
     {"methods._*"},
     {"methods.*"},
@@ -41,6 +41,7 @@ PAGES_MAY_CALL = {
     "intake", "sources", "items", "arrays", "layouts", "datasets", "samples", "images", "registry", "weights", "machine",
     "plots", "alt_text", "overlays", "projections", "thresholds", "metrics", "rules", "levels", "doubts", "wording",
     "changes", "why", "studies", "study_plots",
+    "regions", "curation", "doctor",
 }  # fmt: skip
 
 CORE = sorted(path for path in (ROOT / "adlib").rglob("*.py") if path.name != "__init__.py")

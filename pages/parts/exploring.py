@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from adlib import images, projections, store
+from adlib import images, projections, regions, store
 from adlib.contract import AdlibError
 from adlib.results import ratio_of
 from pages.parts import overlay, scatter, state
@@ -30,10 +30,10 @@ def saved_heat(found: Found, index: int) -> np.ndarray | None:
     if unit is None or not path.exists():
         return None
     grid = np.asarray(store.read_array(path)[index], dtype=np.float32)
-    if found.card["letterbox"]:
+    region = regions.from_json(found.card.get("region"))
+    if found.card["letterbox"] or region:
         size = _size(_photo(found, row["path"], row["digest"]))
-        left, top, right, bottom = images.frame_of(*size, len(grid), True).box
-        grid = grid[top:bottom, left:right]
+        grid = images.frame_of(*size, len(grid), found.card["letterbox"], region).to_original(grid)
     return overlay.cells(grid / unit)
 
 
