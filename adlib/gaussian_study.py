@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from adlib import datasets, features, lines, store
+from adlib import datasets, features, lines, regions, store
 from adlib.batches import FOLDS, Batches, share, train_normals
 from adlib.contract import Backbone, DataError, Sample, Tick, silent
 from adlib.methods._moments import Stream
@@ -72,7 +72,8 @@ def embedded(
     plain: list[list[Tensor]] = []
     altered: list[list[Tensor]] = []
     done = 0
-    for batch in Batches(normals, card["size"], card["letterbox"], card["white"], 8):
+    region = regions.from_json(card.get("region"))
+    for batch in Batches(normals, card["size"], card["letterbox"], card["white"], 8, region):
         plain.append([rows.cpu().double() for rows in pooled(look(batch.pixels))])
         copies = [pooled(look(augmented(batch.pixels, chance))) for _ in range(ROUNDS)]
         altered.append([torch.stack([rows.cpu().double() for rows in level], 1) for level in zip(*copies, strict=True)])

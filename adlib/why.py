@@ -239,7 +239,9 @@ def crop(fitted: Fitted, path: Path, at: Place) -> bytes:
     from PIL import Image
 
     picture = images.read(path, white=fitted.white)
-    box, centre = crop_box(picture.width, picture.height, fitted.size, fitted.letterbox, at)
+    box, centre = crop_box(
+        images.frame_of(picture.width, picture.height, fitted.size, fitted.letterbox, fitted.region), at
+    )
     scale = CROP_SIDE / max(box[2] - box[0], box[3] - box[1])
     side = (max(1, round((box[2] - box[0]) * scale)), max(1, round((box[3] - box[1]) * scale)))
     sharp = Image.Resampling.BILINEAR if scale < 4 else Image.Resampling.NEAREST  # few pixels are shown as they are
@@ -247,15 +249,16 @@ def crop(fitted: Fitted, path: Path, at: Place) -> bytes:
     return images.ringed(small, ((centre[0] - box[0]) * scale, (centre[1] - box[1]) * scale))
 
 
-def crop_box(
-    width: int, height: int, size: int, letterbox: bool, at: Place
-) -> tuple[tuple[float, float, float, float], Place]:
+def crop_box(frame: images.Frame, at: Place) -> tuple[tuple[float, float, float, float], Place]:
     """(left, top, right, bottom) of a crop in the original's pixels, moved to lie inside it, and the place's own (x, y)."""
-    left, top, right, bottom = images.frame_of(width, height, size, letterbox).box
-    across, down = width / (right - left), height / (bottom - top)  # original pixels in one of the square
-    x = min(max((at[0] * size - left) * across, 0.0), float(width))
-    y = min(max((at[1] * size - top) * down, 0.0), float(height))
-    wide, high = min(width, CROP_SHARE * size * across), min(height, CROP_SHARE * size * down)
-    start_x = min(max(x - wide / 2, 0.0), width - wide)
-    start_y = min(max(y - high / 2, 0.0), height - high)
+    left, top, right, bottom = frame.box
+    x0, y0, x1, y1 = frame.crop
+    across, down = (x1 - x0) / (right - left), (y1 - y0) / (bottom - top)  # original pixels in one of the square
+    x = min(max(x0 + (at[0] * frame.size - left) * across, 0.0), float(frame.width))
+    y = min(max(y0 + (at[1] * frame.size - top) * down, 0.0), float(frame.height))
+    wide, high = (
+        min(side, CROP_SHARE * frame.size * scale) for side, scale in ((frame.width, across), (frame.height, down))
+    )
+    start_x = min(max(x - wide / 2, 0.0), frame.width - wide)
+    start_y = min(max(y - high / 2, 0.0), frame.height - high)
     return (start_x, start_y, start_x + wide, start_y + high), (x, y)

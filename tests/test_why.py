@@ -11,6 +11,7 @@ from PIL import Image
 
 from adlib import features, registry, store, why, workflow
 from adlib.contract import Backbone, DataError, Explains, Reconstructs
+from adlib.images import frame_of
 from promises import Pictures, damaged, parts
 from worlds import dataset
 
@@ -200,9 +201,19 @@ def test_a_method_that_rebuilds_pictures_is_shown_beside_its_input():
 @pytest.mark.parametrize("letterbox", [False, True])
 def test_a_crop_shows_the_place_at_the_same_scale_and_stays_inside(letterbox):
     for at in ((0.5, 0.5), (0.02, 0.3), (0.97, 0.6)):
-        left, top, right, bottom = (box := why.crop_box(400, 200, 64, letterbox, at))[0]
+        left, top, right, bottom = (box := why.crop_box(frame_of(400, 200, 64, letterbox), at))[0]
         assert 0 <= left < right <= 400
         assert 0 <= top < bottom <= 200
         assert left <= box[1][0] <= right
         assert top <= box[1][1] <= bottom
-    assert why.crop_box(400, 200, 64, letterbox, (0.5, 0.5))[1] == (200, 100)
+    assert why.crop_box(frame_of(400, 200, 64, letterbox), (0.5, 0.5))[1] == (200, 100)
+
+
+def test_with_a_region_a_place_of_the_square_lies_inside_it():
+    frame = frame_of(
+        400, 200, 64, region=((0.5, 0.5), (1.0, 1.0))
+    )  # the lower right quarter, stretched over the square
+    assert why.crop_box(frame, (0.0, 0.0))[1] == (200, 100)
+    assert why.crop_box(frame, (0.5, 0.25))[1] == (300, 125)
+    (left, top, right, bottom), _ = why.crop_box(frame, (0.5, 0.5))
+    assert (right - left, bottom - top) == (0.3 * 200, 0.3 * 100)
