@@ -16,13 +16,31 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from adlib import datasets, intake, jobs, metrics, registry, report, store, weights, workflow
-from adlib.contract import AdlibError, Backbone, DataError, Sample, Stopped
+from adlib import (
+    datasets,
+    decisions,
+    doctor,
+    doubts,
+    intake,
+    jobs,
+    metrics,
+    regions,
+    registry,
+    report,
+    rules,
+    store,
+    studies,
+    weights,
+    workflow,
+)
+from adlib.contract import AdlibError, Backbone, DataError, Sample, Sentence, Stopped
 
 _EPILOG = """\
 examples:
   python -m adlib fit bottle --normals parts/good --method patchcore --backbone resnet18 --weights weights/
   python -m adlib evaluate bottle --test parts/test --json figures.json
+  python -m adlib evaluate bottle --test parts/test --rules --rule cost --miss 50 --share 0.01
+  python -m adlib curve bottle
   python -m adlib score bottle new/*.png --csv scores.csv --heatmaps heat/
   python -m adlib report bottle --out bottle.html --lang ja
 
@@ -72,6 +90,10 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
     made.add_argument("--letterbox", action="store_true", help="keep the pictures' proportions")
     made.add_argument(
+        "--region", default="", metavar="x0,y0,x1,y1", help="only this part of each picture counts, in shares of its sides; "
+        "more pairs make a polygon",
+    )  # fmt: skip
+    made.add_argument(
         "--set", action="append", default=[], metavar="key=value", dest="settings", help="a setting of the method"
     )
     made.add_argument("--seed", default=0, type=int)
@@ -86,6 +108,26 @@ def _parser() -> argparse.ArgumentParser:
         "--test", required=True, type=Path, metavar="DIR", help="good/ and one folder for each kind of defect"
     )
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+    made.add_argument("--rules", action="store_true", help="compare all rules for the threshold on these tests")
+    made.add_argument(
+        "--rule", choices=("learned", *rules.RULES), metavar="KEY",
+        help=f"decide by this rule from now on: learned, {', '.join(rules.RULES)}",
+    )  # fmt: skip
+    made.add_argument("--alpha", type=float, help="quantile, chi2: false-alarm rate (default: that of the fit)")
+    usual = rules.Wishes()
+    made.add_argument(
+        "--sigmas", type=float, default=usual.sigmas, help="sigma: k of mean + k·σ (default: %(default)g)"
+    )
+    made.add_argument(
+        "--recall", type=float, default=usual.recall, help="recall: share to catch (default: %(default)g)"
+    )
+    made.add_argument(
+        "--miss", type=float, default=usual.miss, help="cost: price of a missed defect (default: %(default)g)"
+    )
+    made.add_argument(
+        "--alarm", type=float, default=usual.alarm, help="cost: price of a false alarm (default: %(default)g)"
+    )
+    made.add_argument("--share", type=float, help="cost: share of defects in production (default: as in the tests)")
 
     made = command("score", "judge new pictures", _score)
     made.add_argument("run_name", metavar="RUN")
@@ -100,6 +142,19 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--lang", default="en", choices=tuple(report.LANGUAGES), help="its language (default: en)")
     made.add_argument("--scores", type=Path, metavar="FILE.csv", help="write every score here, too")
     made.add_argument("--heatmaps", type=Path, metavar="FILE.zip", help="write a heatmap of each test here, too")
+
+    made = command("curve", "how many normals are enough: fit on more and more of them", _curve)
+    made.add_argument("run_name", metavar="RUN")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+
+    made = command("directions", "which directions tell defects from normals (Gaussian-AD)", _directions)
+    made.add_argument("run_name", metavar="RUN")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+
+    made = command("doctor", "look for copies, odd ones and mixed pictures in a data set", _doctor)
+    made.add_argument("pictures", metavar="DATASET_OR_FOLDER", help="id in the workspace, or a folder, zip or .npz")
+    made.add_argument("--size", default=256, type=int, help="side of the network's square (default: 256)")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the findings here")
 
     made = command("worker", "work on queued fits (started by the dashboard by itself)", _worker)
     made.add_argument(
@@ -216,7 +271,7 @@ def _fit(args: argparse.Namespace) -> None:
     dataset, taken = _gather(args.normals, _items(args.normals))
     request = workflow.Request(
         dataset.id, args.method, settings, backbone if registry.uses_backbone(args.method) else None,
-        args.seed, args.alpha, args.letterbox,
+        args.seed, args.alpha, args.letterbox, regions.parse(args.region) if args.region else None,
     )  # fmt: skip
     run = store.Run.create(folder)
     run.forget()
@@ -270,21 +325,65 @@ def _evaluate(args: argparse.Namespace) -> None:
     dataset, _ = _gather(args.test, _test_items(args.test))
     samples, refused = datasets.samples(dataset)
     report = workflow.evaluate(fitted, _as_tests(dataset, samples), _tick, white=dataset.meta["white"])
+    run, wishes = fitted.run, rules.Wishes(sigmas=args.sigmas, recall=args.recall, miss=args.miss, alarm=args.alarm)
+    alpha = decisions.wishes_of(run).alpha if args.alpha is None else args.alpha
+    wishes = dataclasses.replace(wishes, alpha=alpha, share=args.share)
+    if args.rule:
+        decisions.use_learned(run) if args.rule == "learned" else decisions.use_rule(run, args.rule, wishes)
+    line, compared = workflow.calibration_of(run).threshold, decisions.compare(run, wishes)
+    doubted = doubts.of(run)
+    # After another rule was taken, the figures at the line are those of the run folder.
+    at_line = {k: v for k, v in run.read("report.json").items() if k not in ("skipped", "tests_hash")}
     figures = {
         **dataclasses.asdict(report),
+        **at_line,
+        "rule": {**dataclasses.asdict(line), "rule": str(line.rule), "fitted_on": str(line.fitted_on)},
+        "rules": [_outcome_json(one) for one in compared],
+        "doubts": [str(s) for s in doubted],
         "skipped": [str(s) for s in report.skipped],
         "refused": _refused_json(refused),
     }
     if args.json:
         store.write_json(args.json, figures)
     _print_refused(refused)
-    for name in ("image_auroc", "image_ap", "image_f1_oracle", "pixel_auroc", "aupro", "fpr", "tpr"):
+    for name in ("image_auroc", "image_ap", "image_f1_oracle", "pixel_auroc", "aupro", "f1", "fpr", "tpr"):
         value, interval = figures[name], figures["intervals"].get(name)
         shown = "–" if value is None else f"{value:.4f}"
         print(f"{name:<16}{shown}" + (f"  [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""))
     print(f"{'pictures':<16}{report.n_normal} normal, {report.n_defect} defective, {report.ms_per_image:.1f} ms each")
-    for sentence in (*report.skipped, *metrics.warnings_of(report)):
+    print(f"{'threshold':<16}{line.value:.6g}{' (oracle: chosen on these tests)' if line.oracle else ''}: {line.rule}")
+    if args.rules:
+        _print_rules(compared)
+    for sentence in (*report.skipped, *metrics.warnings_of(report), *doubted):
         _tell(str(sentence))
+
+
+def _outcome_json(one: rules.Outcome) -> dict[str, Any]:
+    line = None if one.line is None else {"value": one.line.value, "alpha": one.line.alpha, "rule": str(one.line.rule)}
+    sentences = {name: None if (s := getattr(one, name)) is None else str(s) for name in ("why_not", "warning")}
+    return {**dataclasses.asdict(one), "line": line, **sentences}
+
+
+_BASES = {"unseen": "", "folds": " in folds", "oracle": " ORACLE"}
+
+
+def _print_rules(compared: Sequence[rules.Outcome]) -> None:
+    """One line a rule, then what speaks against it."""
+    print(f"\n{'rule':<10}{'line':>12}{'promised':>10}{'false alarms':>22}{'caught':>12}{'cost a part':>13}")
+    for one in compared:
+        if one.line is None:
+            print(f"{one.key:<10}  cannot be used: {one.why_not}")
+            continue
+        promised = "–" if one.line.alpha is None else f"{100 * one.line.alpha:.3g} %"
+        (k, n), (hits, m) = one.alarms, one.caught
+        low, high = metrics.rate_interval(k, n)
+        false = f"{k}/{n} [{100 * low:.1f}, {100 * high:.1f} %]" if n else "–"
+        cost = "–" if one.cost is None else f"{one.cost:.4g}"
+        print(
+            f"{one.key:<10}{one.line.value:>12.6g}{promised:>10}{false:>22}{f'{hits}/{m}':>12}{cost:>13}{_BASES[one.basis]}"
+        )
+        if one.warning is not None:
+            print(f"{'':<10}  {one.warning}")
 
 
 def _pictures(paths: Sequence[Path]) -> Iterator[Path]:
@@ -363,6 +462,63 @@ def _save(path: Path, data: bytes) -> None:
             "'{file}' cannot be written ({why}). Choose another place.", file=str(path), why=type(error).__name__
         ) from None
     print(f"{path}  {len(data) / 1e6:.2f} MB")
+
+
+def _study(args: argparse.Namespace, kind: str) -> dict[str, Any]:
+    found = studies.work(store.Run.open(args.run_name), kind, _tick)
+    if args.json:
+        store.write_json(args.json, found)
+    on = found["measured_on"]
+    _tell(f"measured on {on['normals']} normals kept out, {on['good']} good tests, {on['defects']} defects")
+    return found
+
+
+def _curve(args: argparse.Namespace) -> None:
+    found = _study(args, "curve")
+    print(f"{'normals':>8}{'AUROC':>22}{'false alarms':>22}{'seconds':>9}")
+    for i, size in enumerate(found["normals"]):
+        area = "–" if found["auroc"] is None else _band(found["auroc"][i])
+        seconds = sum(found["seconds"][i]) / len(found["seconds"][i])
+        print(f"{size:>8}{area:>22}{_band(found['false_alarms'][i]):>22}{seconds:>9.1f}")
+    print(Sentence.from_json(found["sentence"]))
+    print(Sentence.from_json(found["promise"]))
+
+
+def _directions(args: argparse.Namespace) -> None:
+    found = _study(args, "directions")
+    figure = "inflation" if found["top"]["auroc"][-1][0] is None else "auroc"
+    print(f"{figure:<12}" + "".join(f"{100 * share:>8g} %" for share in found["shares"]))
+    for side in ("top", "bottom"):
+        print(f"{side:<12}" + "".join(f"{value:>10.3f}" for value in found[side][figure][-1]))
+    print(Sentence.from_json(found["sentence"]))
+
+
+def _band(values: Sequence[float]) -> str:
+    return f"{sum(values) / len(values):.3f} ({min(values):.3f}–{max(values):.3f})"
+
+
+def _doctor(args: argparse.Namespace) -> None:
+    if store.Dataset.exists(args.pictures):
+        dataset = store.Dataset.open(args.pictures)
+    else:
+        dataset, _ = _gather(Path(args.pictures), _items(Path(args.pictures)))
+    report = doctor.check(dataset, _tick)
+    findings = [finding for finding in report.findings if doctor.is_open(finding)]
+    if not findings:
+        print(f"Nothing suspicious in {report.pictures} pictures")
+    for finding in findings:
+        print(f"{finding.what}\n  {finding.why}")
+        for one in finding.suspects[:20]:
+            print(f"    {one.name}: {one.note}")
+        if len(finding.suspects) > 20:
+            print(f"    … and {len(finding.suspects) - 20} more")
+    spot = doctor.smallest_of(dataset, args.size)
+    print(f"At {args.size} pixels a defect keeps half its contrast from {spot:.1f} original pixels on")
+    if report.defects:
+        small = sum(side < spot for side in report.defects)
+        print(f"  {small} of {len(report.defects)} masked defects are smaller")
+    if args.json:
+        store.write_json(args.json, doctor.as_json(report) | {"size": args.size, "smallest": spot})
 
 
 def _worker(args: argparse.Namespace) -> None:

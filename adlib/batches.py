@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from adlib import registry
+from adlib import regions, registry
 from adlib.contract import Batch, DataError, Detector, Prediction, Sample, Tick, silent
 from adlib.datasets import share
-from adlib.images import read, to_pixels
+from adlib.images import Frame, least_for, read, to_pixels
 
 HELD_OUT_SHARE = 0.25
 CROSS_FIT_BELOW = 60  # with fewer normals, a quarter of them would promise next to nothing
@@ -88,6 +88,7 @@ class Batches:
     """Samples as `Images`: decoded on two threads one batch ahead, never all at once.
 
     size: side of the network's square in pixels.  white: the set's rule for 16-bit pictures.
+    region: the part of each picture that counts; no method knows of it, since none ever sees anything else.
     """
 
     samples: Sequence[Sample]
@@ -95,14 +96,21 @@ class Batches:
     letterbox: bool = False
     white: int | None = None
     batch: int = 16
+    region: regions.Region = regions.WHOLE
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def _pixels(self, sample: Sample) -> np.ndarray:
-        return to_pixels(read(sample.path, white=self.white, least=self.size), self.size, self.letterbox)[0]
+    def _pixels(self, sample: Sample) -> tuple[np.ndarray, Frame]:
+        picture = read(sample.path, white=self.white, least=least_for(self.size, self.region))
+        return to_pixels(picture, self.size, self.letterbox, self.region)
 
     def __iter__(self) -> Iterator[Batch]:
+        for batch, _ in self.framed():
+            yield batch
+
+    def framed(self) -> Iterator[tuple[Batch, tuple[Frame, ...]]]:
+        """Each batch with the frames of its pictures."""
         from concurrent.futures import ThreadPoolExecutor
 
         import torch
@@ -111,10 +119,10 @@ class Batches:
         with ThreadPoolExecutor(2) as pool:
             ahead = [pool.submit(self._pixels, sample) for sample in groups[0]] if groups else []
             for i, group in enumerate(groups):
-                ready = [future.result() for future in ahead]
+                ready, frames = zip(*(future.result() for future in ahead), strict=True)
                 if i + 1 < len(groups):
                     ahead = [pool.submit(self._pixels, sample) for sample in groups[i + 1]]
-                yield Batch(torch.from_numpy(np.stack(ready)), tuple(sample.kind for sample in group))
+                yield Batch(torch.from_numpy(np.stack(ready)), tuple(sample.kind for sample in group)), frames
 
 
 def part(tick: Tick, start: float, end: float) -> Tick:
@@ -127,12 +135,33 @@ def part(tick: Tick, start: float, end: float) -> Tick:
 
 
 def predictions(detector: Detector, images: Batches, tick: Tick = silent) -> Iterator[tuple[Prediction, float]]:
-    """Scores batch by batch; yields each with the seconds that scoring (not decoding) took."""
+    """Scores batch by batch; yields each with the seconds that scoring (not decoding) took.
+
+    Maps are blank outside the region, so that neither calibration nor evaluation counts what lies there.
+    """
     done = 0
-    for batch in images:
+    for batch, frames in images.framed():
         start = time.perf_counter()
         prediction = detector.score(batch.pixels)
         seconds = time.perf_counter() - start
+        prediction = only_inside(prediction, frames)
         done += len(prediction.scores)
         tick(done / max(1, len(images)), "scored {done} of {total} pictures", done=done, total=len(images))
         yield prediction, seconds
+
+
+def only_inside(prediction: Prediction, frames: Sequence[Frame]) -> Prediction:
+    """The same scores, and maps that are blank outside a region that is no rectangle.
+
+    frames: of the pictures, in their order.
+    Blank is 0, or the lowest value inside where that lies below 0: a map's peak is never read from outside.
+    """
+    maps = prediction.maps
+    if maps is None or not any(len(frame.region) > 2 for frame in frames):
+        return prediction
+    made = maps.copy()
+    for map, frame in zip(made, frames, strict=True):
+        inside = frame.counted(maps.shape[-1])
+        if inside is not None:
+            map[~inside] = min(0.0, float(map.min(where=inside, initial=np.inf)))
+    return Prediction(prediction.scores, made, prediction.embeddings)

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -228,12 +228,16 @@ class Threshold:
 
     value: in the method's own unit.  rule: how it was set.  fitted_on: what it was learned on.
     alpha: the false-alarm rate that the rule promises, None when it promises none.
+    key: which of `rules.RULES` set it, "hand" for a person, "" when nobody kept it.
+    oracle: chosen on labelled tests, so that figures on those very tests flatter it.
     """
 
     value: float
     rule: Sentence
     fitted_on: Sentence
     alpha: float | None = None
+    key: str = ""
+    oracle: bool = False
 
 
 @dataclass(frozen=True)
@@ -243,7 +247,8 @@ class Calibration:
     unit: mean score of held-out normals; a score divided by it reads about 1 for a normal picture.
     map_unit: value of the map that is shown as 1x the threshold, None without a map.
     normals: how many held-out normals this rests on.  cross_fitted: they were scored out of fold.
-    scores: those normals' own scores, in the method's unit.
+    scores: those normals' own scores, in the method's unit.  peaks: largest value of each one's map, in the same order;
+    None without a map, or in a run that kept none.
     """
 
     unit: float
@@ -252,6 +257,7 @@ class Calibration:
     normals: int
     cross_fitted: bool
     scores: tuple[float, ...]
+    peaks: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -269,7 +275,8 @@ class Report:
     """An evaluation.  What could not be measured is None, with the reason in `skipped`.
 
     All areas and rates are in [0, 1].  `image_f1_oracle` is the best F1 of any threshold, chosen on the pictures it is
-    reported on: an upper bound, not a promise.  intervals: 95 % intervals by the name of the field.
+    reported on: an upper bound, not a promise.  `f1` is the F1 at the run's own threshold.
+    intervals: 95 % intervals by the name of the field.
     """
 
     image_auroc: float | None
@@ -288,6 +295,7 @@ class Report:
     fit_seconds: float
     peak_mb: float
     skipped: tuple[Sentence, ...]
+    f1: float | None = None
 
 
 @dataclass(frozen=True)
@@ -301,6 +309,35 @@ class Cost:
     fit_bytes: int
     state_bytes: int
     operations: float
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The fitted normal that a picture, or one place of it, resembles most.
+
+    normal: its number, counted from 0 in the order in which the fit read the normals.
+    distance: to it, in the method's own unit.
+    here, there: centre (x, y) of the place in the looked-at picture and in the normal, as shares of the square's side,
+    in [0, 1] from the upper left corner; None when the whole pictures were compared.
+    """
+
+    normal: int
+    distance: float
+    here: tuple[float, float] | None = None
+    there: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a method itself knows of one picture's score; what it cannot tell is None or ().
+
+    picture: the nearest normal of the whole picture.  place: the nearest patch of any normal to the patch that decides
+    the score.  levels: what each level of the network adds to the score, nearest to the pixels first; they sum to it.
+    """
+
+    picture: Nearest | None = None
+    place: Nearest | None = None
+    levels: tuple[float, ...] = ()
 
 
 # --- who does the work ------------------------------------------------------------------------------------------------
@@ -354,4 +391,25 @@ class Detector(Protocol):
 
     def cost(self, n: int, height: int, width: int) -> Cost:
         """What fitting n pictures of that size will take, with these settings."""
+        ...
+
+
+# --- what a detector may offer besides ----------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A detector that knows why: it may leave this out, and `adlib.why` then compares embeddings and positions."""
+
+    def explain(self, pixels: Tensor) -> list[Explanation]:
+        """pixels: (B, 3, H, W).  One a picture, exact.  Raises NotFitted."""
+        ...
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """A detector that rebuilds what it looks at; what it cannot rebuild is strange."""
+
+    def reconstruct(self, pixels: Tensor) -> Tensor:
+        """pixels: (B, 3, H, W).  The same shape, in [0, 1].  Raises NotFitted."""
         ...

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from adlib import store
+from adlib import curation, store
 from adlib.arrays import arrays, one_class
 from adlib.contract import DataError, Sample, Sentence, say
 from adlib.images import raw_mask, white_of
@@ -24,8 +24,8 @@ from adlib.items import Refused, folder_of, stem_of
 from adlib.layouts import ROLES, Parts, Role, guess, place_of, says_mask
 
 __all__ = [
-    "ROLES", "Role", "arrays", "assign_roles", "correct", "exclude", "folder_of", "guess", "one_class", "role_of",
-    "samples", "share",
+    "ROLES", "Role", "arrays", "assign_roles", "correct", "exclude", "files", "folder_of", "guess", "one_class", "role_of",
+    "samples", "share", "take_over",
 ]  # fmt: skip
 
 SET_ASIDE_SHARE = 0.2  # of the normals, where a set has defects and no good tests
@@ -72,10 +72,40 @@ def correct(dataset: store.Dataset, folder: str, role: Role) -> None:
 
 
 def exclude(dataset: store.Dataset, digest: str, out: bool = True) -> None:
-    """Leaves a picture out of every step, or takes it back in.  Saves."""
-    others = [one for one in dataset.meta["excluded"] if one != digest]
-    dataset.meta["excluded"] = [*others, digest] if out else others
-    dataset.save()
+    """Leaves a picture out of every step, or takes it back in.  Saves; `curation` does the same for many at once."""
+    if out:
+        curation.exclude(dataset, [digest], say("left out by hand"))
+    else:
+        curation.restore(dataset, [digest])
+
+
+def take_over(dataset: store.Dataset, digest: str, run: str = "") -> store.Dataset:
+    """A new version of the data set in which a test picture is one of the normals to learn from.  The old one stays as it is.
+
+    digest: of a picture that is a good test.  run: id of the run whose mistake it was, kept with the new version.
+    The files are shared with the old version where the file system can link them, and stay when either is deleted.
+    Raises DataError when there is no such picture, or it is a defect.
+    """
+    found, _ = samples(dataset)
+    if not any(s.digest == digest and s.split == "test" and s.label == 0 for s in found):
+        raise DataError("Only a good test picture of this data set can be taken into the normals.")
+    number = int(dataset.meta.get("version", 1)) + 1
+    title = dataset.title.removesuffix(f" · v{number - 1}") + f" · v{number}"
+    made = store.Dataset.create(title, str(dataset.meta["source"]))
+    made.meta = {
+        **dataset.meta, **{key: made.meta[key] for key in ("id", "title", "created")}, "version": number,
+        "taken_over": [*dataset.meta.get("taken_over", []), digest],
+        "parent": {"dataset": dataset.id, "run": run, "digest": digest},
+    }  # fmt: skip
+    for name in ("pictures", "masks"):
+        store.share_folder(dataset.folder / name, made.folder / name)
+    made.save()
+    return made
+
+
+def files(dataset: store.Dataset) -> dict[str, Path]:
+    """Content hash → file of every picture that was taken in, whatever its role and whether it is excluded."""
+    return {picture["digest"]: dataset.folder / picture["file"] for picture in dataset.meta["pictures"]}
 
 
 def role_of(dataset: store.Dataset, name: str) -> Role:
@@ -102,7 +132,7 @@ def samples(dataset: store.Dataset) -> tuple[list[Sample], list[Refused]]:
     refused = [Refused(one["name"], Sentence.from_json(one["reason"])) for one in dataset.meta["refused"]]
     pictures, masks = _sorted_out(dataset)
     masks_of = _paired(pictures, masks, refused)
-    excluded = set(dataset.meta["excluded"])
+    excluded = curation.excluded(dataset).keys()
     first: dict[str, _Picture] = {}
     for picture in sorted(
         pictures, key=lambda one: one.role.role != "normal"
@@ -128,7 +158,7 @@ def samples(dataset: store.Dataset) -> tuple[list[Sample], list[Refused]]:
                 name=picture.name,
             )
         )
-    return _with_good_tests(found), refused
+    return _with_good_tests(found, dataset), refused
 
 
 def share(digest: str) -> float:
@@ -136,18 +166,21 @@ def share(digest: str) -> float:
     return int(hashlib.sha256(f"adlib split {digest}".encode()).hexdigest()[:12], 16) / 16**12
 
 
-def _with_good_tests(found: list[Sample]) -> list[Sample]:
+def _with_good_tests(found: list[Sample], dataset: store.Dataset) -> list[Sample]:
     """Where there are defects and no good tests (good/ beside kinds of defect, VisA), some normals become good tests.
 
     They are neither learned from nor calibrated on; without them neither AUROC nor false alarms could be measured.
+    A picture that a person took over into the normals stays there, and its set keeps the tests that it had.
     """
-    normals = [sample for sample in found if sample.split == "train"]
+    taken = set(dataset.meta.get("taken_over", []))
+    normals = [sample for sample in found if sample.split == "train" and sample.digest not in taken]
     labels = {sample.label for sample in found if sample.split == "test"}
+    if any(s.digest in taken and role_of(dataset, s.name).role == "test_normal" for s in found):
+        labels.add(0)  # there were good tests, if perhaps only those
     if labels != {1} or len(normals) < LEAST_TO_SET_ASIDE:
         return found
-    return [
-        replace(s, split="test") if s.split == "train" and share(s.digest) >= 1 - SET_ASIDE_SHARE else s for s in found
-    ]
+    aside = {s.digest for s in normals if share(s.digest) >= 1 - SET_ASIDE_SHARE}
+    return [replace(s, split="test") if s.digest in aside else s for s in found]
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,10 +194,14 @@ class _Picture:
 
 def _sorted_out(dataset: store.Dataset) -> tuple[list[_Picture], list[_Picture]]:
     """Pictures that are judged, and masks; what was set aside is in neither."""
+    taken, normal = set(dataset.meta.get("taken_over", [])), _normal_role(dataset)
     every = [
-        _Picture(p["name"], p["digest"], p["file"], (p["width"], p["height"]), role_of(dataset, p["name"]))
+        _Picture(
+            p["name"], p["digest"], p["file"], (p["width"], p["height"]),
+            normal if p["digest"] in taken else role_of(dataset, p["name"]),
+        )
         for p in dataset.meta["pictures"]
-    ]
+    ]  # fmt: skip
     ways = {one.name.rpartition(".")[0] or one.name for one in every}
 
     def is_mask(one: _Picture) -> bool:
@@ -178,6 +215,12 @@ def _sorted_out(dataset: store.Dataset) -> tuple[list[_Picture], list[_Picture]]
         if one.role.role != "ignore":
             (masks if is_mask(one) else pictures).append(one)
     return pictures, masks
+
+
+def _normal_role(dataset: store.Dataset) -> Role:
+    """The role of the normals to learn from, with their class."""
+    kinds = [about["kind"] for about in dataset.meta["folders"].values() if about["role"] == "normal"]
+    return Role("normal", kinds[0] if kinds else "good")
 
 
 def _twice(picture: _Picture, other: _Picture) -> Sentence:

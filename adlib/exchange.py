@@ -126,9 +126,9 @@ def _write(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], con
             if name not in ("run.json", "scores.json"):
                 run.write(name, content)
         card = contents["run.json"]
-        asked = ("dataset", "method", "settings", "backbone", "seed", "alpha", "letterbox")
+        asked = ("dataset", "method", "settings", "backbone", "seed", "alpha", "letterbox", "region")
         run.write(
-            "request.json", {name: card[name] for name in asked}
+            "request.json", {name: card[name] for name in asked if name in card}
         )  # no key: a stranger's run never stands in for a fit
         run.append({"status": "done", "message": say("taken in from a file").as_json()})
         size = (run.folder / STATE).stat().st_size
@@ -145,7 +145,7 @@ def _write(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], con
 def _row(row: dict[str, Any]) -> results.Row:
     """A judged picture that lies elsewhere: its path is empty."""
     sample = Sample(Path(), row["label"], row["kind"], None, "test", row["digest"], row["name"])
-    return results.Row(sample, row["score"], row["normalised"], row["alarm"])
+    return results.Row(sample, row["score"], row["normalised"], row["alarm"], row.get("peak"))
 
 
 # --- tensors ----------------------------------------------------------------------------------------------------------

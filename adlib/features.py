@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adlib import filterbank, networks, weights
+from adlib import filterbank, networks, remembered, weights
 from adlib.contract import AdlibError, Backbone, DataError
 from adlib.filterbank import FilterBank
 from adlib.threads import in_slices
@@ -177,7 +177,7 @@ def extractor(backbone: Backbone) -> Extractor:
             while len(_built) > KEPT:
                 _built.popitem(last=False)
         _built.move_to_end(key)
-        return _built[key]
+        return remembered.by_whoever_asked(_built[key])
 
 
 def _build(backbone: Backbone, path: Path | None) -> Extractor:

@@ -1,6 +1,7 @@
 """A queue of fits in one warm worker process: submit, watch, stop.
 
-The queue is a folder, `workspace/queue/`: `<time>.<run id>` waits, `running.<run id>` is being worked on.  A claim is one
+The queue is a folder, `workspace/queue/`: `<time>.<job>` waits, `running.<job>` is being worked on.  A job is a run's id, or
+`<run id>.<study>` for a study of a finished run, whose events lie in a folder of its own (`studies`).  A claim is one
 rename, so a job is either waiting or taken.  What happens is appended to the run's events.jsonl; whoever asks reads the
 last line.  So a fit survives a closed tab, a page switch and a restarted server; a worker that dies takes one job with it
 and is started again.  The worker holds `workspace/worker.lock` for as long as it lives, and the system lets go of it when
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from adlib import store, workflow
+from adlib import store, studies, workflow
 from adlib.contract import AdlibError, Sentence, Stopped, say
 
 POLL_SECONDS = 0.05
@@ -40,7 +41,7 @@ log = logging.getLogger("adlib.jobs")
 
 @dataclass(frozen=True)
 class State:
-    """Where a job stands.  status: queued, running, done, failed or stopped.
+    """Where a job stands.  run: the run's id.  study: "" for a fit.  status: queued, running, done, failed or stopped.
 
     fraction: of the whole, in [0, 1].  position: jobs ahead in the queue.
     seconds: since it began to run.  seconds_left: at this pace, None when it is too early to say.
@@ -53,6 +54,12 @@ class State:
     position: int = 0
     seconds: float = 0.0
     seconds_left: float | None = None
+    study: str = ""
+
+    @property
+    def job(self) -> str:
+        """The job's name, for `state` and `stop`."""
+        return f"{self.run}.{self.study}" if self.study else self.run
 
     @property
     def active(self) -> bool:
@@ -65,14 +72,21 @@ def _queue() -> Path:
     return folder
 
 
+def _place(job: str) -> store.Run:
+    """Where a job's events lie.  Raises DataError when there is no such run or study."""
+    run_id, _, study = job.partition(".")
+    run = store.Run.open(store.checked_id(run_id))
+    return studies.place(run, study) if study else run
+
+
 def _waiting() -> list[str]:
-    """Run ids in the order in which they were asked for."""
+    """Jobs in the order in which they were asked for."""
     names = sorted(path.name for path in _queue().iterdir() if path.name[:1].isdigit())
     return [name.partition(".")[2] for name in names]
 
 
-def _entry(run_id: str) -> Path | None:
-    return next((path for path in _queue().glob(f"[0-9]*.{run_id}")), None)
+def _entry(job: str) -> Path | None:
+    return next((path for path in _queue().glob(f"[0-9]*.{job}")), None)
 
 
 def _running() -> list[str]:
@@ -85,6 +99,7 @@ def submit(request: workflow.Request) -> str:
     The same request twice is one job: a run that waits, runs or has finished is returned in place of a second one, and
     evaluated again when the data set's tests have changed since.  Raises DataError when the data set is gone.
     """
+    request = workflow.settled(request)
     key, tests = workflow.identity(request)
     with _lock("submit"):
         run_id = _same(key)
@@ -107,15 +122,17 @@ def submit(request: workflow.Request) -> str:
 def _same(key: str) -> str | None:
     """A run of the same key that waits, runs or has finished."""
     for run_id in [*_waiting(), *_running(), *(run.id for run in store.Run.all())]:
+        if "." in run_id:
+            continue  # a study
         with suppress(AdlibError):
             if store.Run.open(run_id).request.get("key") == key and state(run_id).status not in ("failed", "stopped"):
                 return run_id
     return None
 
 
-def _enqueue(run: store.Run) -> None:
+def _enqueue(run: store.Run, job: str = "") -> None:
     run.append({"status": "queued"})
-    store.write_bytes(_queue() / f"{time.time_ns():020d}.{run.id}", b"")
+    store.write_bytes(_queue() / f"{time.time_ns():020d}.{job or run.id}", b"")
 
 
 def evaluate(run_id: str) -> str:
@@ -128,37 +145,63 @@ def evaluate(run_id: str) -> str:
     return run.id
 
 
+def study(run_id: str, kind: str) -> str:
+    """Queues a study of a finished run; one that waits or runs already is not queued twice.  Returns the job's name.
+
+    Raises DataError when there is no such run or study.
+    """
+    job = f"{run_id}.{kind}"
+    place = _place(job)
+    with _lock("submit"):
+        if not (place.folder / "events.jsonl").exists() or not state(job).active:
+            place.folder.mkdir(exist_ok=True)
+            _enqueue(place, job)
+    warm()
+    return job
+
+
+def study_state(run_id: str, kind: str) -> State | None:
+    """Where a study stands; None when nobody has asked for it yet."""
+    place = _place(f"{run_id}.{kind}")
+    return state(f"{run_id}.{kind}") if (place.folder / "events.jsonl").exists() else None
+
+
 def again(run_id: str) -> str:
     """Queues a failed or stopped run's request once more, as a new run."""
     return submit(workflow.Request.from_json(store.Run.open(run_id).request))
 
 
-def state(run_id: str) -> State:
-    """Raises DataError when there is no such run."""
-    run = store.Run.open(run_id)
+def state(job: str) -> State:
+    """job: a run's id, or the name of a study.  Raises DataError when there is no such run."""
+    run_id, _, study = job.partition(".")
+    run = _place(job)
+
+    def now(status: str, fraction: float, message: Sentence, position: int = 0) -> State:
+        return State(run_id, status, fraction, message, position, study=study)
+
     waiting = _waiting()
-    if run_id in waiting:
+    if job in waiting:
         warm()
-        position = waiting.index(run_id) + len(_running())
-        return State(run_id, "queued", 0.0, say("waiting for {n} jobs ahead", n=position), position)
-    claimed = (_queue() / f"{_CLAIMED}{run_id}").exists()
+        position = waiting.index(job) + len(_running())
+        return now("queued", 0.0, say("waiting for {n} jobs ahead", n=position), position)
+    claimed = (_queue() / f"{_CLAIMED}{job}").exists()
     if claimed and not worker_alive():
         warm()  # the new worker writes the failure down
-        return State(run_id, "failed", 0.0, say(_DIED))
+        return now("failed", 0.0, _died(job))
     last = run.last_event() or {}
     status = last.get("status", "done" if run.finished else "failed")
     if status in ("queued", "running") and not claimed:
         last = run.last_event() or {}  # it may have ended between the two looks
         status = last.get("status", status)
         if status in ("queued", "running"):
-            return State(run_id, "failed", 0.0, say(_DIED))
+            return now("failed", 0.0, _died(job))
     seconds = max(0.0, last.get("time", 0.0) - last.get("started", last.get("time", 0.0)))
     fraction = float(last.get("fraction", 1.0 if status == "done" else 0.0))
     left = None
     if status == "running" and fraction > 0.03 and seconds > 0.5:
         left = max(0.0, seconds / fraction * (1 - fraction) - (time.time() - last["time"]))
     message = Sentence.from_json(last["message"]) if "message" in last else Sentence(status)
-    return State(run_id, status, fraction, message, 0, seconds, left)
+    return State(run_id, status, fraction, message, 0, seconds, left, study)
 
 
 def active() -> list[State]:
@@ -170,16 +213,16 @@ def active() -> list[State]:
     return [job for job in found if job.active]
 
 
-def stop(run_id: str) -> None:
+def stop(job: str) -> None:
     """Ends a job: at once when it waits, within a second or two when it runs.  Ended jobs are left as they are."""
-    run = store.Run.open(run_id)
-    entry = _entry(run_id)
+    run = _place(job)
+    entry = _entry(job)
     if entry is not None:
         with suppress(FileNotFoundError):
             entry.unlink()
             run.append({"status": "stopped", "message": Stopped().sentence.as_json()})
             return
-    if (_queue() / f"{_CLAIMED}{run_id}").exists():
+    if (_queue() / f"{_CLAIMED}{job}").exists():
         store.write_bytes(run.folder / "stop", b"")
 
 
@@ -189,6 +232,14 @@ _DIED = (
     "The worker process ended in the middle of this fit, most likely for lack of memory. "
     "Choose a smaller size, fewer stages or fewer patches, and start again."
 )
+_DIED_STUDYING = (
+    "The worker process ended in the middle of this study, most likely for lack of memory. "
+    "The run itself is as it was. Close other programs and start the study again."
+)
+
+
+def _died(job: str) -> Sentence:
+    return say(_DIED_STUDYING) if "." in job else say(_DIED)
 
 
 @contextmanager
@@ -286,9 +337,8 @@ def _bury_the_dead() -> None:
     """Jobs that an earlier worker did not survive are written down as failed."""
     for path in _queue().glob(f"{_CLAIMED}*"):
         with suppress(AdlibError):
-            store.Run.open(path.name.removeprefix(_CLAIMED)).append(
-                {"status": "failed", "message": say(_DIED).as_json()}
-            )
+            job = path.name.removeprefix(_CLAIMED)
+            _place(job).append({"status": "failed", "message": _died(job).as_json()})
         path.unlink(missing_ok=True)
 
 
@@ -301,14 +351,14 @@ def _serve(idle_seconds: float) -> None:
     last_job = time.monotonic()
     while time.monotonic() - last_job < idle_seconds:
         for name in sorted(path.name for path in _queue().iterdir() if path.name[:1].isdigit()):
-            run_id = name.partition(".")[2]
-            claim = _queue() / f"{_CLAIMED}{run_id}"
+            job = name.partition(".")[2]
+            claim = _queue() / f"{_CLAIMED}{job}"
             try:
                 os.rename(_queue() / name, claim)
             except FileNotFoundError:
                 continue  # stopped a moment ago
             try:
-                _run(run_id)
+                _run(job)
             finally:
                 claim.unlink(missing_ok=True)
             last_job = time.monotonic()
@@ -334,9 +384,10 @@ class _Reporter:
         self.run.append({**event, "started": self.started})
 
 
-def _run(run_id: str) -> None:
+def _run(job: str) -> None:
+    run_id, _, study = job.partition(".")
     try:
-        run = store.Run.open(run_id)
+        run = _place(job)
     except AdlibError:
         return  # deleted while it waited
     tick = _Reporter(run)
@@ -347,7 +398,10 @@ def _run(run_id: str) -> None:
 
     try:
         tick(0.0, "starting")
-        workflow.run_request(run, tick)
+        if study:
+            studies.work(store.Run.open(run_id), study, tick)
+        else:
+            workflow.run_request(run, tick)
         end("done", say("finished"))
     except Stopped as stopped:
         _keep_nothing_half_made(run)
@@ -357,12 +411,12 @@ def _run(run_id: str) -> None:
         end("failed", error.sentence)
     except MemoryError:
         _keep_nothing_half_made(run)
-        end("failed", say(_DIED))
+        end("failed", _died(job))
     except Exception as error:
-        log.error("run %s failed\n%s", run_id, traceback.format_exc())
+        log.error("job %s failed\n%s", job, traceback.format_exc())
         _keep_nothing_half_made(run)
         if "out of memory" in str(error).lower():
-            end("failed", say(_DIED))
+            end("failed", _died(job))
         else:
             end(
                 "failed",
@@ -376,5 +430,6 @@ def _run(run_id: str) -> None:
 
 
 def _keep_nothing_half_made(run: store.Run) -> None:
-    if not run.finished:  # else the fit is whole, and only the evaluation after it was cut short
+    is_study = not (run.folder / "request.json").exists()
+    if not run.finished and not is_study:  # else the fit is whole, and only the evaluation after it was cut short
         run.forget()

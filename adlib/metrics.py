@@ -107,11 +107,18 @@ def best_f1(labels: Any, scores: Any) -> tuple[float, float] | None:
     f1 = 2 * hits / (hits + alarms + hits[-1])
     best = int(np.argmax(f1))
     values = np.unique(np.asarray(scores, dtype=np.float64))
-    upper, lower = values[len(values) - 1 - best], below[best]
+    return float(f1[best]), midway(below[best], values[len(values) - 1 - best])
+
+
+def midway(lower: float, upper: float) -> float:
+    """A line between two scores that keeps its verdicts when scores are compared in float32: `lower` <= line < `upper`.
+
+    lower: -inf when no score lies below; the line is then just under `upper`.
+    """
     if not np.isfinite(lower):
         lower = min(np.nextafter(np.float32(upper), np.float32(-np.inf)).item(), np.nextafter(upper, -np.inf))
     middle = float(np.float32(lower + (upper - lower) / 2))
-    return float(f1[best]), middle if lower <= middle < upper else float(lower)
+    return middle if lower <= middle < upper else float(lower)
 
 
 def confusion(labels: Any, scores: Any, threshold: float) -> Confusion:
@@ -170,7 +177,19 @@ def auroc_interval(
 
 
 def _redrawn(defects: np.ndarray, normals: np.ndarray, draws: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """AUROCs of bootstrap draws, in blocks of a few megabytes.  defects, normals: ranks among the distinct scores."""
+    """AUROCs of bootstrap draws.  defects, normals: ranks among the distinct scores."""
+    for hits, alarms in recounted(defects, normals, draws, rng):
+        below = np.cumsum(alarms, axis=1) - alarms / 2  # (rows, K) normals below, ties half
+        yield (hits * below).sum(axis=1) / (len(defects) * len(normals))
+
+
+def recounted(
+    defects: np.ndarray, normals: np.ndarray, draws: int, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Bootstrap draws of defects and of normals apart, as counts at each rank: (rows, K) twice, in blocks of a few MB.
+
+    defects, normals: ranks among the K distinct scores, lowest first.
+    """
     m, n, k = len(defects), len(normals), int(max(defects.max(), normals.max())) + 1
     block = max(1, 1_000_000 // (m + n))
     for start in range(0, draws, block):
@@ -182,8 +201,7 @@ def _redrawn(defects: np.ndarray, normals: np.ndarray, draws: int, rng: np.rando
             ).reshape(len(rows), k)
             for ranks in (defects, normals)
         ]
-        below = np.cumsum(counts[1], axis=1) - counts[1] / 2  # (rows, K) normals below, ties half
-        yield (counts[0] * below).sum(axis=1) / (m * n)
+        yield counts[0], counts[1]
 
 
 def _score_interval(area: float, m: int, n: int, level: float) -> tuple[float, float]:

@@ -5,13 +5,29 @@ Part of `metrics`, which everyone imports; on its own page because it is an algo
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 _BITS = 20  # sign, 8 of exponent, 11 of mantissa: neighbouring bins differ by at most 1 part in 2048
+_COARSER = 6  # bits fewer for a single picture: 5 of mantissa, 1 part in 32
+
+
+class OnePicture(NamedTuple):
+    """What one picture adds to the curves, in coarse bins: (K,) each, for redrawing pictures (`intervals`).
+
+    bins: uint16, rising with the value.  normal, defect: pixels in each.  found: sum of 1 / size of the region.
+    """
+
+    bins: np.ndarray
+    normal: np.ndarray
+    defect: np.ndarray
+    found: np.ndarray
+    regions: int
 
 
 class PixelCounts:
-    """Pixel AUROC and AU-PRO over any number of maps in 24 MB.
+    """Pixel AUROC and AU-PRO over any number of maps in 24 MB, and a few kB a picture for their intervals.
 
     Values are counted in 2^20 bins that keep their order: a float32's top 20 bits, after the median of the first map is
     taken off, so that a large common offset costs no resolution.  Values in one bin count as tied; they differ by less
@@ -24,9 +40,12 @@ class PixelCounts:
         self._normal = np.zeros(1 << _BITS, dtype=np.int64)
         self._defect = np.zeros(1 << _BITS, dtype=np.int64)
         self._weight = np.zeros(1 << _BITS)  # 1 / size of the region that a defect's pixel belongs to
+        self.single: list[OnePicture] = []
 
-    def add(self, map: np.ndarray, mask: np.ndarray | None = None) -> None:
+    def add(self, map: np.ndarray, mask: np.ndarray | None = None, counted: np.ndarray | None = None) -> None:
         """map: (H, W), any size and dtype, larger = more anomalous.  mask: (H, W), non-zero = defect; None = none.
+
+        counted: (H, W) bool, the pixels that take part (a region of interest); None = all.
 
         Pictures without a defect count too: their pixels are false alarms when they lie above the line.
         Raises ValueError for another shape or a value that is not finite.
@@ -38,16 +57,31 @@ class PixelCounts:
         if not np.isfinite(values).all():
             raise ValueError("the map holds a value that is not finite")
         self.pictures += 1
-        if values.size == 0:
+        if counted is not None:
+            defect = defect & counted
+        if values.size == 0 or not (counted is None or counted.any()):
             return
         bins = self._bins(values)
+        coarse = bins >> _COARSER
         low, high = int(bins.min()), int(bins.max()) + 1
         bins -= low
         part, span = slice(low, high), high - low
-        self._normal[part] += np.bincount(bins.ravel(), minlength=span)
-        self.normal_pixels += values.size
+        taking_part = bins.ravel() if counted is None else bins[counted]
+        self._normal[part] += np.bincount(taking_part, minlength=span)
+        self.normal_pixels += taking_part.size
+        share, count = np.zeros(0), 0
         if defect.any():
-            self._add_defects(bins[defect], defect, part, span)
+            share, count = _shares(defect)
+            bad = np.bincount(bins[defect], minlength=span)
+            self._normal[part] -= bad
+            self._defect[part] += bad
+            self._weight[part] += np.bincount(bins[defect], weights=share, minlength=span)
+            self.normal_pixels -= len(share)
+            self.defect_pixels += len(share)
+            self.regions += count
+        if counted is not None:
+            coarse, defect = coarse[counted], defect[counted]
+        self.single.append(_one(coarse, defect, share, count))
 
     def _bins(self, values: np.ndarray) -> np.ndarray:
         """(H, W) int64 bins in [0, 2^20), in the order of the values."""
@@ -59,21 +93,6 @@ class PixelCounts:
         # Read as integers, positive floats keep their order and negative ones reverse it.
         ordered = np.where(pattern < 0, ~(pattern & 0x7FFFFFFF), pattern)
         return (ordered >> (32 - _BITS)).astype(np.int64) + (1 << (_BITS - 1))
-
-    def _add_defects(self, bins: np.ndarray, defect: np.ndarray, part: slice, span: int) -> None:
-        from scipy import ndimage
-
-        regions, count = ndimage.label(
-            defect, structure=np.ones((3, 3))
-        )  # pixels that touch by a corner are one region
-        inside = regions[defect]
-        counted = np.bincount(bins, minlength=span)
-        self._normal[part] -= counted
-        self._defect[part] += counted
-        self._weight[part] += np.bincount(bins, weights=1 / np.bincount(inside)[inside], minlength=span)
-        self.normal_pixels -= len(bins)
-        self.defect_pixels += len(bins)
-        self.regions += count
 
     def auroc(self) -> float | None:
         """Chance that a defect's pixel lies above a normal one.  None without pixels of both kinds."""
@@ -110,3 +129,26 @@ class PixelCounts:
         return min(
             1.0, float(np.sum(np.diff(rate) * (found[1:] + found[:-1]) / 2) / limit)
         )  # sums of 1/size may round up
+
+
+def _shares(defect: np.ndarray) -> tuple[np.ndarray, int]:
+    """1 / size of its region for each of the D defective pixels, (D,), and how many regions there are."""
+    from scipy import ndimage
+
+    # Pixels that touch by a corner are one region.
+    regions, count = ndimage.label(defect, structure=np.ones((3, 3)))
+    inside = regions[defect]
+    return 1 / np.bincount(inside)[inside], count
+
+
+def _one(coarse: np.ndarray, defect: np.ndarray, share: np.ndarray, regions: int) -> OnePicture:
+    """coarse: bins of the pixels that count, in any shape.  defect: the same, bool.  share: (D,) of the defective ones."""
+    size = 1 << (_BITS - _COARSER)
+    everything = np.bincount(coarse.ravel(), minlength=size)
+    used = np.flatnonzero(everything)
+    if not regions:
+        none = np.zeros(len(used), dtype=np.float32)
+        return OnePicture(used.astype(np.uint16), everything[used].astype(np.float32), none, none, 0)
+    bad, found = np.bincount(coarse[defect], minlength=size), np.bincount(coarse[defect], weights=share, minlength=size)
+    sums = [values[used].astype(np.float32) for values in (everything - bad, bad, found)]
+    return OnePicture(used.astype(np.uint16), sums[0], sums[1], sums[2], regions)

@@ -37,6 +37,27 @@ METHODS: dict[str, Card] = {
         cross_fit=True, good_at="The simplest deep baseline: how far is the picture from its nearest normals? No heatmap.",
         source="Bergman et al. 2020, arXiv:2002.10445",
     ),
+    "ocsvm": Card(
+        "One-class SVM", "adlib.methods.ocsvm:OneClassSVM", family="classical", gives_map=False, needs=2, stages="all",
+        cross_fit=True, good_at="A smooth region that holds nearly all normals; for several kinds of normal. No heatmap.",
+        source="Schölkopf et al. 2001; scikit-learn",
+    ),
+    "lof": Card(
+        "Local outlier factor", "adlib.methods.lof:LocalOutlierFactor", family="classical", gives_map=False, needs=2,
+        stages="all", cross_fit=True, good_at="For normals of which some kinds vary more than others. No heatmap.",
+        source="Breunig et al. 2000; scikit-learn",
+    ),
+    "isolation_forest": Card(
+        "Isolation forest", "adlib.methods.isolation_forest:IsolationForest", family="classical", gives_map=False,
+        needs=2, stages="all", cross_fit=True,
+        good_at="Quick and without a distance, but coarse: a baseline for comparison. No heatmap.",
+        source="Liu et al. 2008; scikit-learn",
+    ),
+    "kde": Card(
+        "Kernel density", "adlib.methods.kde:KernelDensity", family="classical", gives_map=False, needs=2, stages="all",
+        cross_fit=True, good_at="A likelihood with a width that the normals choose themselves. No heatmap.",
+        source="Parzen 1962; scikit-learn",
+    ),
     "pixel_median": Card(
         "Pixel median", "adlib.methods.pixel_median:PixelMedian", family="baseline", gives_map=True, needs=2, stages="",
         cross_fit=True, good_at="The floor that every deep method must beat: compares pixels with the median normal.",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adlib import datasets, machine, registry, store
+from adlib import curation, datasets, machine, regions, registry, store
 from adlib.batches import data_hash, divide, labelled_tests, train_normals
 from adlib.contract import VERSION, AdlibError, Backbone, Cost, Sample
 
@@ -20,6 +20,7 @@ class Request:
 
     dataset: id.  alpha: share of good parts that may raise an alarm.  letterbox: keep the picture's proportions.
     backbone: None for methods that use none.
+    region: the part of each picture that counts; None = as the data set says when the fit is asked for (`settled`).
     """
 
     dataset: str
@@ -29,6 +30,7 @@ class Request:
     seed: int = 0
     alpha: float = 0.01
     letterbox: bool = False
+    region: regions.Region | None = None
 
     def as_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -40,12 +42,23 @@ class Request:
         values = {name: value for name, value in values.items() if name in known}
         if backbone is not None:
             backbone = Backbone(**{**backbone, "stages": tuple(backbone["stages"])})
-        return cls(**{**values, "backbone": backbone})
+        region = values.get("region")
+        return cls(**{**values, "backbone": backbone, "region": None if region is None else regions.from_json(region)})
 
     def key(self, data_hash: str) -> str:
-        """The run's identity: same pictures, method, settings, seed and version → same key."""
-        text = json.dumps([data_hash, VERSION, {**self.as_json(), "dataset": None}], sort_keys=True)
+        """The run's identity: same pictures, region, method, settings, seed and version → same key."""
+        asked = {**self.as_json(), "dataset": None}
+        if not self.region:
+            del asked["region"]  # the keys of runs on whole pictures stay what they were
+        text = json.dumps([data_hash, VERSION, asked], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def settled(request: Request) -> Request:
+    """The request with the region that its data set has now: what is changed later does not reach it any more."""
+    if request.region is not None:
+        return request
+    return dataclasses.replace(request, region=curation.region(store.Dataset.open(request.dataset)))
 
 
 def identity(request: Request) -> tuple[str, str]:
@@ -54,7 +67,7 @@ def identity(request: Request) -> tuple[str, str]:
     The fit depends on the normals alone, so that new tests ask for a new evaluation and not for a new fit.
     """
     samples, _ = datasets.samples(store.Dataset.open(request.dataset))
-    return request.key(data_hash(train_normals(samples))), data_hash(labelled_tests(samples))
+    return settled(request).key(data_hash(train_normals(samples))), data_hash(labelled_tests(samples))
 
 
 def resolved(request: Request) -> Request:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from adlib import metrics, registry, store
+from adlib import intervals, metrics, registry, store
 from adlib.contract import Calibration, DataError, Report, Sample, Sentence, Threshold, say
 
 
@@ -27,30 +27,31 @@ class PixelTally:
     masked: int = 0
     maskless: int = 0
 
-    def add(self, grid: np.ndarray, label: int, mask: np.ndarray | None) -> None:
-        """grid: (H, W).  mask: (H, W) bool, None when the test has none."""
+    def add(self, grid: np.ndarray, label: int, mask: np.ndarray | None, counted: np.ndarray | None = None) -> None:
+        """grid: (H, W).  mask: (H, W) bool, None when the test has none.  counted: (H, W) bool, None = every pixel."""
         self.maps += 1
         if mask is not None:
             self.masked += 1
-            self.counts.add(grid, mask)
+            self.counts.add(grid, mask, counted)
         elif label == 0:
-            self.counts.add(grid, np.zeros(grid.shape, bool))
+            self.counts.add(grid, np.zeros(grid.shape, bool), counted)
         else:
             self.maskless += 1
 
 
 @dataclass(frozen=True)
 class Row:
-    """One judged test picture, a line of scores.csv."""
+    """One judged test picture, a line of scores.csv.  peak: largest value of its map, None without one."""
 
     sample: Sample
     score: float
     normalised: float
     alarm: bool
+    peak: float | None = None
 
     @classmethod
-    def judged(cls, sample: Sample, score: float, calibration: Calibration) -> Row:
-        return cls(sample, score, score / calibration.unit, score > calibration.threshold.value)
+    def judged(cls, sample: Sample, score: float, calibration: Calibration, peak: float | None = None) -> Row:
+        return cls(sample, score, score / calibration.unit, score > calibration.threshold.value, peak)
 
 
 def make_report(
@@ -65,7 +66,7 @@ def make_report(
     """card: run.json.  line: the threshold.  labels, scores: (N,).  seconds: that scoring took in all."""
     normal, defect = int((labels == 0).sum()), int((labels == 1).sum())
     area = metrics.auroc(labels, scores)
-    intervals: dict[str, tuple[float, float]] = {}
+    found = intervals.of_pictures(labels, scores, line)
     if area is None:
         skipped.append(
             say(
@@ -74,13 +75,7 @@ def make_report(
                 defect=defect,
             )
         )
-    elif (interval := metrics.auroc_interval(labels, scores)) is not None:
-        intervals["image_auroc"] = interval
     table = metrics.confusion(labels, scores, line)
-    if normal:
-        intervals["fpr"] = metrics.rate_interval(table.false_positive, normal)
-    if defect:
-        intervals["tpr"] = metrics.rate_interval(table.true_positive, defect)
     pixel_area = pro = None
     if not tally.maps:
         skipped.append(
@@ -92,6 +87,7 @@ def make_report(
         if tally.maskless:
             skipped.append(say("{n} defects have no mask: the pixel figures leave them out", n=tally.maskless))
         pixel_area, pro = tally.counts.auroc(), tally.counts.aupro()
+        found |= intervals.of_pixels(tally.counts)
     best = metrics.best_f1(labels, scores)
     return Report(
         image_auroc=area,
@@ -105,11 +101,12 @@ def make_report(
         n_normal=normal,
         n_defect=defect,
         confusion=table,
-        intervals=intervals,
+        intervals=found,
         ms_per_image=1000 * seconds / len(labels),
         fit_seconds=card["fit_seconds"],
         peak_mb=card["peak_mb"],
         skipped=tuple(skipped),
+        f1=intervals.f1(table),
     )
 
 
@@ -148,7 +145,7 @@ def write_rows(run: store.Run, rows: Sequence[Row]) -> None:
             {
                 "name": row.sample.name, "kind": row.sample.kind, "label": row.sample.label, "digest": row.sample.digest,
                 "path": str(row.sample.path), "score": row.score, "normalised": row.normalised, "alarm": row.alarm,
-                "mask": str(row.sample.mask) if row.sample.mask else None,
+                "mask": str(row.sample.mask) if row.sample.mask else None, "peak": row.peak,
             }
             for row in rows
         ],
@@ -164,6 +161,22 @@ def ratio_of(score: float, calibration: Calibration) -> float:
     return score / line if line > 0 else 1.0 + (score - line) / calibration.unit
 
 
+def regret_of(score: float, label: int, calibration: Calibration) -> float:
+    """How far a verdict is on the wrong side of the threshold, as a ratio of at least 1; 0 when the verdict is right.
+
+    label: 0 normal, 1 defect.  1.5 for a false alarm at 1.5x the threshold and for a defect missed at 1 / 1.5 of it, so
+    that both kinds of mistake can be put in one order; where scores may be negative, 1 + the distance to the line in
+    units of a normal.
+    """
+    line = calibration.threshold.value
+    if (score > line) == (label == 1):
+        return 0.0
+    ratio = ratio_of(score, calibration)
+    if ratio >= 1 or line <= 0:
+        return 1 + abs(ratio - 1)
+    return 1 / ratio if ratio > 0 else float("inf")
+
+
 def calibration_json(calibration: Calibration) -> dict[str, Any]:
     values = dataclasses.asdict(calibration)
     line = calibration.threshold
@@ -177,8 +190,11 @@ def calibration_of(run: store.Run, file: str = "calibration.json") -> Calibratio
     try:
         line = values["threshold"]
         line = Threshold(
-            line["value"], Sentence.from_json(line["rule"]), Sentence.from_json(line["fitted_on"]), line["alpha"]
-        )
-        return Calibration(**{**values, "threshold": line, "scores": tuple(values["scores"])})
+            line["value"], Sentence.from_json(line["rule"]), Sentence.from_json(line["fitted_on"]), line["alpha"],
+            line.get("key", ""), line.get("oracle", False),
+        )  # fmt: skip
+        peaks = values.get("peaks")
+        both = {"scores": tuple(values["scores"]), "peaks": None if peaks is None else tuple(peaks)}
+        return Calibration(**{**values, "threshold": line, **both})
     except (KeyError, TypeError, IndexError):
         raise DataError("'{file}' of run '{run}' is damaged. Fit the run again.", file=file, run=run.id) from None

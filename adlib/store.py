@@ -99,6 +99,19 @@ def read_array(path: Path) -> np.ndarray:
     return array
 
 
+def share_folder(source: Path, target: Path) -> None:
+    """The files of a folder once more elsewhere: linked, so that they take no room, or copied where that cannot be."""
+    if not source.is_dir():
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    for path in source.iterdir():
+        if path.is_file() and not path.name.startswith("."):
+            try:
+                os.link(path, target / path.name)
+            except OSError:
+                shutil.copyfile(path, target / path.name)
+
+
 def _newest_first(folders: list[Path]) -> list[Path]:
     return sorted(folders, key=lambda folder: folder.stat().st_mtime, reverse=True)
 
@@ -109,7 +122,8 @@ def _newest_first(folders: list[Path]) -> list[Path]:
 class Dataset:
     """`datasets/<id>/`: dataset.json and the pictures' own bytes, named by their content hash.
 
-    meta is dataset.json: id, title, created, source, white, layout, pictures, folders, refused, excluded.
+    meta is dataset.json: id, title, created, source, white, layout, pictures, folders, refused, excluded; a later version
+    has version, parent and taken_over besides (`datasets.take_over`).
     """
 
     FORMAT = "adlib-dataset/1"

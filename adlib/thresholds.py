@@ -35,17 +35,20 @@ def at_false_alarm_rate(scores: Any, alpha: float, *, cross_fitted: bool = False
     >>> at_false_alarm_rate([3.0, 1.0, 2.0, 5.0, 4.0, 6.0, 7.0, 9.0, 8.0], 0.2).value
     8.0
     """
-    ordered = _ordered(scores)
-    n = len(ordered)
-    k = _place(n, alpha)
+    values = ordered(scores)
+    n = len(values)
+    k = place(n, alpha)
     promised = alpha if k <= n else 1 / (n + 1)
     rule = _rule(min(k, n), n, promised, alpha, cross_fitted)
-    fitted_on = (
-        say("{n} normals, each scored by a fit that had not seen it", n=n)
-        if cross_fitted
-        else say("{n} normals that were kept out of the fit", n=n)
-    )
-    return Threshold(float(ordered[min(k, n) - 1]), rule, fitted_on, promised)
+    fitted_on = resting_on(n, cross_fitted)
+    return Threshold(float(values[min(k, n) - 1]), rule, fitted_on, promised, "quantile")
+
+
+def resting_on(n: int, cross_fitted: bool) -> Sentence:
+    """Which normals a line was learned on."""
+    if cross_fitted:
+        return say("{n} normals, each scored by a fit that had not seen it", n=n)
+    return say("{n} normals that were kept out of the fit", n=n)
 
 
 def _rule(k: int, n: int, promised: float, alpha: float, cross_fitted: bool) -> Sentence:
@@ -84,7 +87,7 @@ def false_alarm_range(n: int, alpha: float, level: float = 0.9) -> tuple[float, 
     """
     from scipy.special import betaincinv
 
-    k = min(_place(n, alpha), n)
+    k = min(place(n, alpha), n)
     tail = (1 - level) / 2
     return float(betaincinv(n + 1 - k, k, tail)), float(betaincinv(n + 1 - k, k, 1 - tail))
 
@@ -106,7 +109,7 @@ def best_f1(labels: Any, scores: Any) -> Threshold:
         "Oracle: best F1, {f1:.3f}, chosen on the pictures it is reported on; a bound, not a promise.", f1=found[0]
     )
     on = say("{normals} normal and {defects} defect test pictures", normals=normals, defects=defects)
-    return Threshold(found[1], rule, on)
+    return Threshold(found[1], rule, on, key="f1", oracle=True)
 
 
 def by_hand(value: float, scores: Any = ()) -> Threshold:
@@ -118,7 +121,7 @@ def by_hand(value: float, scores: Any = ()) -> Threshold:
         if n
         else say("Set by hand; no false-alarm rate is promised.")
     )
-    return Threshold(float(value), rule, say("a person's choice"))
+    return Threshold(float(value), rule, say("a person's choice"), key="hand")
 
 
 def calibrate(scores: Any, map_peaks: Any, alpha: float, cross_fitted: bool = False) -> Calibration:
@@ -130,7 +133,7 @@ def calibrate(scores: Any, map_peaks: Any, alpha: float, cross_fitted: bool = Fa
     map_unit: `at_false_alarm_rate` of the peaks, so that at most `alpha` of good parts show anything beyond 1x.
     Raises DataError as `at_false_alarm_rate`.
     """
-    held_out = _ordered(scores)
+    held_out = ordered(scores)
     map_unit = None
     if map_peaks is not None:
         map_unit = at_false_alarm_rate(map_peaks, alpha, cross_fitted=cross_fitted).value
@@ -143,6 +146,7 @@ def calibrate(scores: Any, map_peaks: Any, alpha: float, cross_fitted: bool = Fa
         normals=len(held_out),
         cross_fitted=cross_fitted,
         scores=tuple(np.asarray(scores, dtype=np.float64).tolist()),
+        peaks=None if map_peaks is None else tuple(np.asarray(map_peaks, dtype=np.float64).tolist()),
     )
 
 
@@ -158,13 +162,13 @@ def _rate(alpha: float) -> float:
     return alpha
 
 
-def _place(n: int, alpha: float) -> int:
+def place(n: int, alpha: float) -> int:
     """k = ceil((n + 1)(1 - alpha)); written so that (99 + 1) x 0.99 is 99 and not a hair more."""
     return n + 1 - math.floor((n + 1) * _rate(alpha) + 1e-9)
 
 
-def _ordered(scores: Any) -> np.ndarray:
-    """(n,) float64, smallest first."""
+def ordered(scores: Any) -> np.ndarray:
+    """(n,) float64, smallest first.  Raises DataError when there is none."""
     values = np.sort(np.asarray(scores, dtype=np.float64))
     if values.ndim != 1 or not np.isfinite(values).all():
         raise ValueError(f"scores have shape {values.shape} or hold a value that is not finite")

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from adlib import registry
+from adlib import regions, registry
 from adlib.contract import AdlibError, DataError, Sentence
 
 MOST_ROWS = 200_000
@@ -71,6 +71,14 @@ def digest(value: Any) -> str:
 
 def maybe(inner: Check) -> Check:
     return lambda value: None if value is None else inner(value)
+
+
+def region(value: Any) -> list[list[float]]:
+    """Corners of a region of interest; none for the whole picture."""
+    try:
+        return [list(corner) for corner in regions.from_json(value)]
+    except AdlibError:
+        raise ValueError from None
 
 
 def rows(inner: Check, most: int = MOST_ROWS) -> Check:
@@ -140,18 +148,23 @@ _card = table(
         "fit_seconds": number(0),
         "peak_mb": number(0),
     },
-    {"one_fit_seconds": number(0), "device": text(), "threads": whole()},
+    {"one_fit_seconds": number(0), "device": text(), "threads": whole(), "region": region},
 )
-_threshold = table({"value": number(), "rule": sentence, "fitted_on": sentence, "alpha": maybe(number(0, 1))})
+_threshold = table(
+    {"value": number(), "rule": sentence, "fitted_on": sentence, "alpha": maybe(number(0, 1))},
+    {"key": text(40), "oracle": flag},
+)
 _row = table(
     {
         "name": text(), "kind": text(), "label": whole(0, 1), "digest": digest,
         "score": number(), "normalised": number(), "alarm": flag,
-    }
+    },
+    {"peak": maybe(number())},
 )  # fmt: skip
 _normal = {"digest": digest, "name": text(), "kind": text()}
 _pair = rows(number(), 2)
 _shares = ("image_auroc", "image_ap", "image_f1_oracle", "pixel_auroc", "aupro", "fpr", "tpr")
+_intervals = dict.fromkeys((*_shares, "f1"), _pair)
 _report = table(
     {
         **dict.fromkeys(_shares, maybe(number(0, 1))),
@@ -161,13 +174,13 @@ _report = table(
         "confusion": maybe(
             table(dict.fromkeys(("true_positive", "false_positive", "true_negative", "false_negative"), whole()))
         ),
-        "intervals": lambda value: table({}, dict.fromkeys(_shares, _pair))(value),
+        "intervals": table({}, _intervals),
         "ms_per_image": number(0),
         "fit_seconds": number(0),
         "peak_mb": number(0),
         "skipped": rows(sentence, 100),
     },
-    {"tests_hash": text(64)},
+    {"tests_hash": text(64), "f1": maybe(number(0, 1))},
 )
 _FILES: dict[str, Check] = {
     "run.json": _card,
@@ -175,7 +188,8 @@ _FILES: dict[str, Check] = {
         {
             "unit": number(1e-30), "threshold": _threshold, "map_unit": maybe(number(1e-30)), "normals": whole(1),
             "cross_fitted": flag, "scores": rows(number()),
-        }
+        },
+        {"peaks": maybe(rows(number()))},
     ),
     "normals.json": rows(table({**_normal, "fitted": flag, "score": maybe(number())})),
     "explored.json": rows(table(_normal), 10_000),

@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from adlib import datasets, machine, registry, store, thresholds
+from adlib import curation, datasets, machine, regions, registry, store, thresholds
 from adlib.batches import (
     Batches,
     data_hash,
     divide,
     labelled_tests,
+    only_inside,
     part,
     predictions,
     share,
@@ -46,8 +47,8 @@ from adlib.contract import (
     say,
     silent,
 )
-from adlib.images import Frame, Picture, read, read_mask, to_pixels
-from adlib.request import Request, estimate, identity, resolved, size_of
+from adlib.images import Frame, Picture, frame_of, least_for, raw_mask, read, read_mask, to_pixels
+from adlib.request import Request, estimate, identity, resolved, settled, size_of
 from adlib.results import (
     PixelTally,
     Row,
@@ -75,6 +76,7 @@ __all__ = [
     "look",
     "ratio_of",
     "run_request",
+    "settled",
     "train_normals",
 ]
 
@@ -96,7 +98,10 @@ def fit(request: Request, dataset: store.Dataset, run: store.Run, tick: Tick = s
     Raises DataError, WeightsMissing, TooLarge, Stopped.
     """
     tick(0.0, "reading the list of pictures")
+    if request.region is None:
+        request = dataclasses.replace(request, region=curation.region(dataset))
     request = resolved(request)
+    region = request.region or regions.WHOLE
     samples, refused = datasets.samples(dataset)
     normals = train_normals(samples)
     division = divide(normals, request.method)
@@ -113,7 +118,7 @@ def fit(request: Request, dataset: store.Dataset, run: store.Run, tick: Tick = s
     white = dataset.meta["white"]
 
     def batches(chosen: Sequence[Sample]) -> Batches:
-        return Batches(chosen, size_of(request), request.letterbox, white, _batch_size())
+        return Batches(chosen, size_of(request), request.letterbox, white, _batch_size(), region)
 
     def learned(chosen: Sequence[Sample], tick: Tick) -> Detector:
         detector = registry.build(request.method, request.settings, request.backbone, request.seed)
@@ -151,7 +156,8 @@ def fit(request: Request, dataset: store.Dataset, run: store.Run, tick: Tick = s
     run.write("calibration.json", calibration_json(calibration))
     scores = dict(zip((s.digest for s in calibrating), map(float, held.scores), strict=True))
     fitted = {s.digest for s in division.fit}
-    run.write("normals.json", [_normal_json(s, s.digest in fitted, scores.get(s.digest)) for s in normals])
+    in_order = (*division.fit, *division.held_out)  # as the detector read them: it may count its normals
+    run.write("normals.json", [_normal_json(s, s.digest in fitted, scores.get(s.digest)) for s in in_order])
     run.write("refused.json", [{"name": r.name, "reason": r.reason.as_json()} for r in refused])
     counts = {"fitted": len(fitted), "calibrating": len(calibrating), "cross_fitted": bool(division.folds)}
     times = {"fit_seconds": seconds, "one_fit_seconds": last_fit, "peak_mb": machine.peak_mb()}
@@ -215,9 +221,10 @@ class Fitted:
     letterbox: bool
     white: int | None
     digests: frozenset[str]  # of the normals it learned from or was calibrated on
+    region: regions.Region = regions.WHOLE
 
     def batches(self, samples: Sequence[Sample]) -> Batches:
-        return Batches(samples, self.size, self.letterbox, self.white, _batch_size())
+        return Batches(samples, self.size, self.letterbox, self.white, _batch_size(), self.region)
 
 
 def load(run: store.Run) -> Fitted:
@@ -239,7 +246,13 @@ def load(run: store.Run) -> Fitted:
     detector = registry.build(request.method, request.settings, request.backbone, request.seed)
     detector.restore(store.load_state(run.folder / "state.safetensors"))
     digests = frozenset(row["digest"] for row in run.read("normals.json") or [])
-    return Fitted(run, detector, calibration_of(run), card["size"], card["letterbox"], card["white"], digests)
+    return _fitted(run, detector, calibration_of(run), digests)
+
+
+def _fitted(run: store.Run, detector: Detector, calibration: Calibration, digests: frozenset[str]) -> Fitted:
+    card = run.card
+    region = regions.from_json(card.get("region"))  # runs of earlier versions saw whole pictures
+    return Fitted(run, detector, calibration, card["size"], card["letterbox"], card["white"], digests, region)
 
 
 @dataclass(frozen=True)
@@ -265,11 +278,12 @@ def look(fitted: Fitted, source: Path | bytes) -> Look:
 
     picture = seen = read(source, white=fitted.white)
     if picture.format == "JPEG":  # the fit read it at a fraction of its size, which is not quite the same made smaller
-        seen = read(source, white=fitted.white, least=fitted.size)
-    pixels, frame = to_pixels(seen, fitted.size, fitted.letterbox)
+        seen = read(source, white=fitted.white, least=least_for(fitted.size, fitted.region))
+    pixels, frame = to_pixels(seen, fitted.size, fitted.letterbox, fitted.region)
     start = time.perf_counter()
     prediction = fitted.detector.score(torch.from_numpy(pixels[None]))
     seconds = time.perf_counter() - start
+    prediction = only_inside(prediction, [frame])
     score = float(prediction.scores[0])
     calibration = fitted.calibration
     heat = None
@@ -301,20 +315,33 @@ def evaluate(fitted: Fitted, samples: Sequence[Sample], tick: Tick = silent, *, 
         skipped.append(
             say("{n} tests are also among the normals of the fit and were left out", n=len(known) - len(tests))
         )
+    seen = [s for s in tests if not _outside(s, fitted.region)]
+    if len(seen) < len(tests):
+        n = len(tests) - len(seen)
+        skipped.append(say("{n} defects lie wholly outside the region of interest and were left out", n=n))
+        tests = seen
+    if not tests:
+        raise DataError(
+            "Every labelled defect lies outside the region of interest. Draw a larger one on the Data page."
+        )
     run, calibration = fitted.run, fitted.calibration
     images = dataclasses.replace(fitted.batches(tests), white=white if white is not None else fitted.white)
 
     tally = PixelTally()
     parts: list[Prediction] = []
     maps: list[np.ndarray] = []
+    peaks: list[float | None] = []
     seconds = 0.0
     upcoming = iter(tests)
     for prediction, took in predictions(fitted.detector, images, part(tick, 0.0, 0.85)):
         seconds += took
         for i, sample in zip(range(len(prediction.scores)), upcoming):  # noqa: B905  (the last batch is shorter)
+            peaks.append(None if prediction.maps is None else float(prediction.maps[i].max()))
             if prediction.maps is not None:
-                mask = read_mask(sample.mask, fitted.size, fitted.letterbox) if sample.mask else None
-                tally.add(prediction.maps[i], sample.label or 0, mask)
+                mask = None
+                if sample.mask:
+                    mask = read_mask(sample.mask, fitted.size, fitted.letterbox, fitted.region)
+                tally.add(prediction.maps[i], sample.label or 0, mask, _counted(sample, fitted))
                 maps.append(prediction.maps[i, ::MAP_STRIDE, ::MAP_STRIDE].copy())
         parts.append(Prediction(prediction.scores, None, prediction.embeddings))
     joined = Prediction.join(parts)
@@ -327,10 +354,40 @@ def evaluate(fitted: Fitted, samples: Sequence[Sample], tick: Tick = silent, *, 
         store.write_array(run.folder / "maps.npy", np.stack(maps))
     if joined.embeddings is not None:
         store.write_array(run.folder / "embeddings.npy", joined.embeddings)
-    write_rows(run, [Row.judged(s, float(x), calibration) for s, x in zip(tests, joined.scores, strict=True)])
+    judged = zip(tests, joined.scores, peaks, strict=True)
+    write_rows(run, [Row.judged(s, float(x), calibration, peak) for s, x, peak in judged])
     run.write("report.json", {**report_json(report), "tests_hash": data_hash(known)})
     tick(1.0, "evaluated {n} pictures", n=len(tests))
     return report
+
+
+def explored(fitted: Fitted, tick: Tick = silent) -> tuple[list[dict[str, Any]], np.ndarray] | None:
+    """(rows, embeddings (N, D)) of a bounded number of the run's normals; made when they are not there yet.
+
+    None when the method gives no embeddings, or the normals' pictures are not here and nobody embedded them before.
+    """
+    _write_normals(fitted, tick)
+    rows, path = fitted.run.read("explored.json"), fitted.run.folder / "normals.npy"
+    return (rows, np.asarray(store.read_array(path))) if rows and path.exists() else None
+
+
+def _outside(sample: Sample, region: regions.Region) -> bool:
+    """Whether a defect's mask has no pixel in the region: nobody can ask of a detector to find it there."""
+    if not region or sample.mask is None:
+        return False
+    mask = raw_mask(sample.mask)
+    return not (mask & regions.inside(region, mask.shape[1], mask.shape[0])).any()
+
+
+def _counted(sample: Sample, fitted: Fitted) -> np.ndarray | None:
+    """(size, size) bool: the pixels of a map that pixel figures count; None: all."""
+    if len(fitted.region) <= 2:
+        return None
+    width = height = 1
+    if fitted.letterbox:
+        picture = read(sample.path, white=fitted.white, least=fitted.size)
+        width, height = picture.width, picture.height
+    return frame_of(width, height, fitted.size, fitted.letterbox, fitted.region).counted()
 
 
 def _write_normals(fitted: Fitted, tick: Tick) -> None:
@@ -370,7 +427,6 @@ def run_request(run: store.Run, tick: Tick = silent) -> None:
     share = 0.7 if tests else 1.0
     detector, calibration = fit(request, dataset, run, part(tick, 0.0, share))
     if tests:
-        card = run.card
         digests = frozenset(row["digest"] for row in run.read("normals.json"))
-        fitted = Fitted(run, detector, calibration, card["size"], card["letterbox"], card["white"], digests)
+        fitted = _fitted(run, detector, calibration, digests)
         evaluate(fitted, tests, part(tick, share, 1.0))

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from adlib import store
-from pages.parts import bringing, contents, shell, state, views
+from pages.parts import bringing, contents, examining, shell, state, views
 from pages.parts.words import t
 
 shell.page("data")
@@ -55,6 +55,10 @@ def held(dataset: store.Dataset) -> None:
         contents.split(dataset, samples)
         if st.button(t("data.next"), type="primary", key="primary-fit", icon=":material/arrow_forward:"):
             shell.go("fit", dataset=dataset.id)
+    with views.error_box():
+        examining.checkup(dataset, samples)
+        examining.smallest(dataset)
+        examining.region(dataset, samples)
     contents.gallery(dataset, samples)
     with st.expander(t("data.layout"), icon=":material/folder:", expanded=not samples):
         contents.layout(dataset)

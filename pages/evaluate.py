@@ -5,7 +5,20 @@ import streamlit as st
 from adlib import jobs, store
 from adlib.batches import data_hash, labelled_tests
 from adlib.contract import AdlibError
-from pages.parts import charts, exploring, findings, handing, shell, state, views, watching
+from pages.parts import (
+    charts,
+    deciding,
+    examining,
+    exploring,
+    findings,
+    handing,
+    mistakes,
+    shell,
+    state,
+    studying,
+    views,
+    watching,
+)
 from pages.parts.words import t
 
 shell.page("evaluate")
@@ -35,13 +48,21 @@ def offer(run: store.Run, found: findings.Found | None) -> None:
 
 
 def results(found: findings.Found) -> None:
+    findings.decision(found)
     findings.figures(found)
-    names = ("line", "curves", "kinds", "plane", "mistakes")
+    names = ("line", "curves", "kinds", "plane", "mistakes", "studies")
     labels = (
         t("evaluate.tab_line"), t("evaluate.tab_curves"), t("evaluate.tab_kinds"), t("evaluate.tab_plane"),
-        t("evaluate.tab_mistakes"),
+        t("evaluate.tab_mistakes"), t("evaluate.tab_studies"),
     )  # fmt: skip
-    draw = (charts.deciding, charts.curves, charts.boxes, exploring.plane, exploring.mistakes)
+    draw = (
+        deciding.deciding,
+        charts.curves,
+        charts.boxes,
+        exploring.plane,
+        mistakes.draw,
+        lambda found: studying.draw(found.run),
+    )
     tabs = st.tabs(labels, key="evaluate-tabs", on_change="rerun")
     for name, tab, body in zip(names, tabs, draw, strict=True):
         if tab.open:  # a closed tab costs nothing
@@ -57,7 +78,11 @@ with views.error_box():
     if run.finished and not job.active:
         found = findings.load(run)
         st.markdown(watching.record(run))
+        examining.since(run)
         offer(run, found)
         if found is not None:
+            mistakes.changed(run)
             results(found)
+        else:
+            studying.draw(run)
         handing.over(run)

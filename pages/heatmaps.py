@@ -5,7 +5,7 @@ import streamlit as st
 from adlib import store
 from adlib.intake import SUFFIXES
 from adlib.results import calibration_of
-from pages.parts import looking, overlay, shell, state, verdicts, views, watching
+from pages.parts import examining, looking, overlay, shell, state, verdicts, views, watching
 from pages.parts.words import bare, plain, t, tell
 
 shell.page("heatmaps")
@@ -57,6 +57,7 @@ with views.error_box():
             st.markdown(f"{tell(line.rule)}  \n{t('evaluate.learned_on')} {tell(line.fitted_on)}")
             overlay.choose_palette()
             watching.share(run)
+        examining.since(run)
         with st.spinner(t("heatmaps.loading")), state.fitted(run.id):
             pass  # loaded once for all pictures; what is wrong with the run itself is said here, once
         refused = st.session_state.get("looked-refused", []) if dropped else []

@@ -66,6 +66,39 @@ def test_fit_evaluate_score_from_end_to_end(parts, tmp_path, capsys):
     assert len(list(heat.glob("*.png"))) == 8
 
 
+def test_rules_are_compared_and_one_is_kept(parts, tmp_path, capsys):
+    figures = tmp_path / "figures.json"
+    evaluate = ["evaluate", "r", "--test", str(parts / "test"), "--json", str(figures)]
+    assert main(["fit", "r", "--normals", str(parts / "train/good"), "--method", "pixel_median"]) == 0
+    capsys.readouterr()
+    assert main([*evaluate, "--rules", "--rule", "cost", "--miss", "50", "--share", "0.02"]) == 0
+    out = capsys.readouterr().out
+    assert "oracle: chosen on these tests" in out
+    assert "a miss costs 50" in out
+    assert "chi2        cannot be used: " in out
+    told = json.loads(figures.read_text())
+    assert (told["rule"]["key"], told["rule"]["oracle"]) == ("cost", True)
+    assert told["threshold"] == told["rule"]["value"]
+    by_key = {one["key"]: one for one in told["rules"]}
+    assert by_key["cost"]["basis"] == "folds"
+    assert "one Gaussian" in by_key["chi2"]["why_not"]
+    assert set(told["intervals"]) >= {
+        "image_auroc",
+        "image_ap",
+        "image_f1_oracle",
+        "f1",
+        "fpr",
+        "tpr",
+        "pixel_auroc",
+        "aupro",
+    }
+    assert any("only 4 good tests" in doubt for doubt in told["doubts"])
+    assert main([*evaluate, "--rule", "learned"]) == 0
+    assert json.loads(figures.read_text())["rule"]["key"] == "quantile"
+    assert main([*evaluate, "--rule", "chi2"]) == 1
+    assert "follows no chi-square law" in capsys.readouterr().err
+
+
 def test_every_labelled_picture_of_a_test_folder_is_a_test(parts, tmp_path):
     """Good ones beside defects would be taken for normals to learn from, were they a data set of their own."""
     checks, figures = tmp_path / "checks", tmp_path / "figures.json"

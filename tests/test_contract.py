@@ -16,6 +16,10 @@ QUICK: dict[str, dict[str, Any]] = {
     "padim": {"channels": 20},
     "gaussian": {},
     "knn": {"k": 3, "max_pictures": 20},
+    "ocsvm": {"max_pictures": 20},
+    "lof": {"k": 5, "max_pictures": 20},
+    "isolation_forest": {"trees": 60, "dimensions": 4, "max_pictures": 20},
+    "kde": {"dimensions": 4, "max_pictures": 20},
     "pixel_median": {"max_pictures": 8},
 }
 # The same catalogue where a setting changes the way that is taken.
@@ -24,6 +28,8 @@ ALSO: list[tuple[str, dict[str, Any]]] = [
     ("gaussian", {"reduction": "npca"}),
     ("gaussian", {"reduction": "pca", "variance": 0.9999}),
     ("gaussian", {"distance": "sed"}),
+    ("ocsvm", {"levels": "all", "scaling": "unit length", "dimensions": 6}),
+    ("kde", {"dimensions": 0, "bandwidth": 0.5}),
     ("knn", {"levels": "all", "normalise": False, "max_pictures": 20}),
 ]
 CASES = [(key, QUICK.get(key, {})) for key in registry.METHODS] + ALSO

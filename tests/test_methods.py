@@ -177,6 +177,18 @@ def test_neighbours_equal_scikit_learns_brute_force(m, k, coarse):
     assert np.array_equal(found, where)
 
 
+@pytest.mark.parametrize("coarse", [False, True])
+def test_a_bank_searched_in_parts_gives_the_same_neighbours(coarse, monkeypatch):
+    chance = torch.Generator().manual_seed(3)
+    rows, queries = torch.randn(1500, 17, generator=chance), torch.randn(150, 17, generator=chance)
+    whole = Bank(rows, coarse).search(queries, 6)
+    monkeypatch.setattr("adlib.methods._memory.ROWS_AT_ONCE", 256)
+    monkeypatch.setattr("adlib.methods._memory.QUERIES_AT_ONCE", 64)
+    in_parts = Bank(rows, coarse).search(queries, 6)
+    assert torch.equal(whole[0], in_parts[0])
+    assert torch.equal(whole[1], in_parts[1])
+
+
 @pytest.mark.parametrize("kind", ["spread", "crowded", "outlier", "duplicates", "far"])
 def test_neighbours_proposed_in_bf16_are_the_same_to_the_bit(kind):
     """Also where bf16 cannot tell the rows apart: then the query is searched again."""

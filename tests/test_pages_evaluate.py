@@ -100,6 +100,56 @@ def test_a_threshold_set_by_hand_can_be_kept_and_taken_back(run):
     assert figure(at, "Missed defects").replace("\\", "") == "0 of 4"
 
 
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_rules_stand_side_by_side_and_one_can_be_kept_and_taken_back(lang, run):
+    at = opened(run, lang=lang)
+    (table,) = [frame.value for frame in at.dataframe]
+    assert len(table) == 6, "all but chi-square, which PixelMedian has no law for"
+    assert sum(name.startswith("▶") for name in table.iloc[:, 0]) >= 1
+    at.session_state[f"rule-{run.id}"] = "cost"
+    at.run()
+    assert decisions.learned(run).threshold.key == run.read("calibration.json")["threshold"]["key"] == "quantile"
+    at.button("use-line").click().run()
+    at.run()
+    assert not at.exception
+    assert run.read("calibration.json")["threshold"]["key"] == "cost"
+    mark = {"en": "oracle: chosen on the tests themselves", "ja": "参考値"}[lang]
+    assert said(at).count(mark) >= 3, "beside the decision and both rates"
+    at.button("use-learned").click().run()
+    assert not decisions.is_by_hand(run)
+
+
+def test_prices_move_the_line_and_reasons_are_told(run):
+    rows = run.read("scores.json")
+    for i, row in enumerate(rows):
+        row["score"] = [1.0, 2.0, 3.0, 4.0][i % 4] + (0.5 if row["label"] else 0)
+    run.write("scores.json", rows)
+    at = opened(run)
+    assert "so its score follows no chi-square law" in said(at)
+    costs = []
+    for price in (0.1, 1000.0):
+        at.number_input(f"wish-miss-{run.id}").set_value(price).run()
+        table = at.dataframe[0].value
+        costs.append(float(table[table.iloc[:, 0] == "Lowest cost"].iloc[0, 1]))
+    assert costs[0] > costs[1], "a dear miss lowers the line"
+
+
+def test_the_first_sentence_is_the_decision_with_its_rule_and_what_it_did(run):
+    at = opened(run)
+    first = next(text for text in said(at).splitlines() if text.startswith("**Alarm above"))
+    assert "rule: False-alarm rate" in first
+    assert "0 of 4 good tests (95 %: 0–60 %)" in first
+    assert "4 of 4 defects (95 %: 40–100 %)" in first
+
+
+def test_doubts_are_told(run):
+    assert "only 4 good tests" in said(opened(run))
+    rows = run.read("scores.json")
+    run.write("scores.json", [row | {"score": 1e6} for row in rows])
+    at = opened(run)
+    assert any("promises" in box.value for box in at.warning)
+
+
 def test_mistakes_are_shown_beside_their_nearest_normal(run):
     highest = max(row["score"] for row in run.read("scores.json"))
     decisions.set_by_hand(run, highest)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,6 +27,7 @@ class Reservoir:
     def __init__(self, capacity: int, pictures: int, generator: torch.Generator) -> None:
         self.capacity, self.pictures, self.generator = capacity, pictures, generator
         self._rows: Tensor | None = None
+        self._origins = torch.empty(0, 2, dtype=torch.int32)
         self._seen = self._filled = 0
         self._luck = torch.rand((), generator=generator, dtype=torch.float64).item()
 
@@ -31,6 +37,7 @@ class Reservoir:
         if self._rows is None:
             self.capacity = min(self.capacity, self.pictures * patches)
             self._rows = torch.empty(self.capacity, rows.shape[1])
+            self._origins = torch.empty(self.capacity, 2, dtype=torch.int32)
         self._seen += 1
         end = (
             int(self.capacity * self._seen / self.pictures + self._luck)
@@ -38,9 +45,13 @@ class Reservoir:
             else self.capacity
         )
         wanted = end - self._filled
+        chosen = torch.arange(patches)
         if wanted < patches:
-            rows = rows[torch.randperm(patches, generator=self.generator)[:wanted].sort().values.to(rows.device)]
+            chosen = torch.randperm(patches, generator=self.generator)[:wanted].sort().values
+            rows = rows[chosen.to(rows.device)]
         self._rows[self._filled : end] = rows
+        self._origins[self._filled : end, 0] = self._seen - 1
+        self._origins[self._filled : end, 1] = chosen
         self._filled = end
 
     def rows(self) -> Tensor:
@@ -48,6 +59,10 @@ class Reservoir:
         assert self._rows is not None
         assert self._filled == self.capacity, "the stream was shorter than promised"
         return self._rows
+
+    def origins(self) -> Tensor:
+        """(N, 2) int32: of each row the number of its picture in the stream, and its own number in that picture."""
+        return self._origins
 
 
 # --- coreset ----------------------------------------------------------------------------------------------------------
@@ -157,9 +172,11 @@ def project(rows: Tensor, dimensions: int, generator: torch.Generator) -> Tensor
 # --- nearest neighbours -----------------------------------------------------------------------------------------------
 
 BLOCK = 64  # bank rows whose best is found together
-CELLS_AT_ONCE = 1 << 22  # products of queries and rows held at once: they stay near the processor
+ROWS_AT_ONCE = 20_480  # bank rows, a multiple of BLOCK, that are compared with
+QUERIES_AT_ONCE = 512  # so many queries by one thread: 20 MB of products in bf16
 SPARE = 3  # candidates beyond k that are measured exactly, since a product in float32 rounds a little
 SPARE_COARSE = 5  # and in bf16 rounds more
+MORE = 64  # candidates for the queries of which those did not decide
 
 
 class Bank:
@@ -167,30 +184,29 @@ class Bank:
 
     Products only propose candidates; their distances are then measured row by row.  Where the processor multiplies bf16
     much faster than float32, bf16 proposes, and a bound on its error tells whether any row that was not measured could
-    be nearer; the few queries where that cannot be excluded are searched again in float32.
+    be nearer; the few queries where that cannot be excluded get more candidates, and the last of them are searched again
+    in float32.
     """
 
     def __init__(self, rows: Tensor, coarse: bool | None = None) -> None:
         """rows: (M, D) float32.  coarse: let bf16 propose; None: where that is faster."""
         self.rows = rows
         self._centre = rows.mean(0)  # products round less near 0
-        slots = -(-len(rows) // BLOCK) * BLOCK
-        self._at_once = max(16, min(256, CELLS_AT_ONCE // slots))
-        self._offset = rows.new_full((slots,), -torch.inf)  # -|r|²/2 of the centred rows
+        self._half = rows.new_empty(len(rows))  # |r|²/2 of the centred rows
         self._coarse: Tensor | None = None
+        self._spare: dict[torch.dtype, deque[Tensor]] = defaultdict(deque)
         if fast_bf16(rows.device) if coarse is None else coarse:
-            self._coarse = rows.new_zeros(slots, rows.shape[1] + 3, dtype=torch.bfloat16)
-            self._coarse[len(rows) :, -3] = -1e30
+            self._coarse = rows.new_ones(
+                len(rows), rows.shape[1] + 6, dtype=torch.bfloat16
+            )  # (-r, |r|²/2 in three, 1, 1, 1)
         self._longest = self._worst = 0.0  # max |r|, max |r - bf16(r)|
         for start in range(0, len(rows), 4096):
             part = slice(start, min(start + 4096, len(rows)))
             centred = rows[part] - self._centre
-            self._offset[part] = offset = -0.5 * centred.square().sum(1)
+            self._half[part] = half = 0.5 * centred.square().sum(1)
             if self._coarse is not None:
-                self._coarse[part, :-3] = rounded = centred.bfloat16()
-                for column in (-3, -2, -1):  # the offset in three parts, which together are as exact as float32
-                    self._coarse[part, column] = offset.bfloat16()
-                    offset = offset - offset.bfloat16().float()
+                rounded = centred.bfloat16()
+                self._coarse[part, :-6], self._coarse[part, -6:-3] = -rounded, _in_three(half)
                 self._longest = max(self._longest, float(centred.norm(dim=1).max()))
                 self._worst = max(self._worst, float((centred - rounded.float()).norm(dim=1).max()))
 
@@ -207,57 +223,107 @@ class Bank:
             distances[part], found[part] = search(queries[part], k)
 
         if queries.device.type == "cpu":  # each part on one thread, several parts at once
-            for _ in in_slices(len(queries), self._at_once, work):
+            for _ in in_slices(len(queries), QUERIES_AT_ONCE, work):
                 pass
         else:
-            for start in range(0, len(queries), self._at_once):
-                work(slice(start, start + self._at_once))
+            for start in range(0, len(queries), QUERIES_AT_ONCE):
+                work(slice(start, start + QUERIES_AT_ONCE))
         return distances, found
 
     def _search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        m = len(self.rows)
-        near = self._offset.repeat(len(queries), 1)
-        near[:, :m].addmm_(queries - self._centre, self.rows.T)  # (q-c)·r - |r-c|²/2: larger is nearer
-        candidates, _ = _best(near, min(k + SPARE, m))
-        return self._measured(queries, candidates, k)
+        q = (queries - self._centre).T  # (D, Q)
+        best = _Best(min(k + SPARE, len(self.rows)))
+        for part in self._parts():
+            with self._room(part, queries) as (near, products):
+                # |r-c|²/2 - (q-c)·r, which differs from |q-r|²/2 by what all rows share: smaller is nearer
+                torch.addmm(self._half[part, None], self.rows[part], q, alpha=-1, out=products)
+                best.add(near, part.start)
+        return self._measured(queries, best.rows, k)
 
-    def _search_coarse(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def _search_coarse(self, queries: Tensor, k: int, spare: int = SPARE_COARSE) -> tuple[Tensor, Tensor]:
         assert self._coarse is not None
         q = queries - self._centre
-        rounded = q.bfloat16()
-        near = torch.nn.functional.pad(rounded, (0, 3), value=1.0) @ self._coarse.T  # bf16, about q·r - |r|²/2
-        wanted = min(k + SPARE_COARSE, len(self.rows))
-        candidates, least = _best(near, wanted)
-        distances, found = self._measured(queries, candidates, k)
-        if wanted == len(self.rows):
+        rounded, length = q.bfloat16(), q.norm(dim=1)
+        # How wrong a product in bf16 can be: the rounding of rows and queries, and sums in float32.
+        wrong = (q - rounded.float()).norm(dim=1) * self._longest + rounded.float().norm(dim=1) * self._worst
+        wrong += (length + self._longest).square() * (q.shape[1] * 2.0**-23)
+        ones = rounded.new_ones(len(q), 3)
+        asked = torch.cat([rounded, ones, _in_three(0.5 * length.square() + wrong)], dim=1).T.contiguous()  # (D + 6, Q)
+        best = _Best(min(k + spare, len(self.rows)))
+        for part in self._parts():
+            with self._room(part, rounded) as (near, products):
+                torch.mm(self._coarse[part], asked, out=products)  # |q-r|²/2, and up to 2 * wrong more
+                best.add(near.view(torch.int16), part.start)  # numbers from 0 up are ordered as their bits are
+        distances, found = self._measured(queries, best.rows, k)
+        if best.wanted == len(self.rows):
             return distances, found
-        # No row outside the candidates has a product above `least`, so none has a true q·r - |r|²/2 above this:
-        length = q.norm(dim=1)
-        highest = least + least.abs() / 256 + (q - rounded.float()).norm(dim=1) * self._longest
-        highest += rounded.float().norm(dim=1) * self._worst
-        highest += (length * self._longest + self._longest**2) * (q.shape[1] * 2.0**-23)  # sums in float32
-        doubtful = (length.square() - distances[:, -1].square()) / 2 < highest
+        # No other row has a product below the largest of the candidates', so none is nearer than this:
+        least = best.values.view(torch.bfloat16).amax(1).float() * (1 - 2.0**-8) - 2 * wrong
+        doubtful = distances[:, -1].square() / 2 > least
         if doubtful.any():
-            distances[doubtful], found[doubtful] = self._search(queries[doubtful], k)
+            again = self._search if spare >= MORE else functools.partial(self._search_coarse, spare=MORE)
+            distances[doubtful], found[doubtful] = again(queries[doubtful], k)
         return distances, found
+
+    def _parts(self) -> Iterator[slice]:
+        m = len(self.rows)
+        step = -(-m // -(-m // ROWS_AT_ONCE))
+        return (slice(start, min(start + step, m)) for start in range(0, m, step))
+
+    @contextmanager
+    def _room(self, part: slice, like: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Space for the products of some rows with some queries: (slots, Q), and of it what the products fill.
+
+        It is kept for the next search: to get so much afresh from the system takes longer than to fill it.
+        """
+        n, size = part.stop - part.start, QUERIES_AT_ONCE * ROWS_AT_ONCE
+        spare = self._spare[like.dtype]
+        whole = (
+            spare.pop() if spare else like.new_empty(min(size, -(-len(self.rows) // BLOCK) * BLOCK * QUERIES_AT_ONCE))
+        )
+        try:
+            near = whole[: -(-n // BLOCK) * BLOCK * len(like)].view(-1, len(like))
+            near[n:] = torch.inf
+            yield near, near[:n]
+        finally:
+            spare.append(whole)
 
     def _measured(self, queries: Tensor, candidates: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The k nearest among (Q, R) candidates."""
-        distances = (self.rows[candidates] - queries[:, None]).square().sum(2).sqrt()
+        distances = torch.linalg.vector_norm(self.rows[candidates].sub_(queries[:, None]), dim=2)
         nearest, order = distances.sort(dim=1)
         return nearest[:, :k], candidates.gather(1, order[:, :k])
 
 
-def _best(near: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
-    """near: (Q, slots) → columns of the `wanted` largest values of each row (Q, wanted), and the least of them (Q,).
+class _Best:
+    """The columns' `wanted` smallest values, of matrices that come one after the other.  values, rows: (Q, wanted).
 
     The wanted best lie in the wanted blocks with the best bests: two small searches in place of a large one.
     """
-    blocks = near.view(len(near), -1, BLOCK)
-    best = blocks.float().amax(2).topk(min(wanted, blocks.shape[1]), sorted=False).indices  # (Q, R)
-    inside = blocks.gather(1, best[:, :, None].expand(-1, -1, BLOCK)).flatten(1)  # (Q, R * BLOCK)
-    values, place = inside.topk(wanted, sorted=False)
-    return best.gather(1, place // BLOCK) * BLOCK + place % BLOCK, values.amin(1).float()
+
+    def __init__(self, wanted: int) -> None:
+        self.wanted = wanted
+        self.values = self.rows = torch.empty(0)
+
+    def add(self, near: Tensor, start: int) -> None:
+        """near: (slots, Q), slots a multiple of BLOCK.  start: the number of its first row."""
+        queries = torch.arange(near.shape[1], device=near.device)[:, None]
+        blocks = near.view(-1, BLOCK, near.shape[1]).amin(1)  # (slots / BLOCK, Q)
+        best = blocks.topk(min(self.wanted, len(blocks)), 0, largest=False, sorted=False).indices.T  # (Q, R)
+        rows = (best[:, :, None] * BLOCK + torch.arange(BLOCK, device=near.device)).flatten(1)  # (Q, R * BLOCK)
+        values = near.take(rows * near.shape[1] + queries)
+        rows = rows + start
+        if self.rows.numel():
+            values, rows = torch.cat([self.values, values], 1), torch.cat([self.rows, rows], 1)
+        self.values, place = values.topk(self.wanted, 1, largest=False, sorted=False)
+        self.rows = rows.gather(1, place)
+
+
+def _in_three(x: Tensor) -> Tensor:
+    """(N,) float32 → (N, 3) bf16 whose sums are as exact as float32."""
+    high = x.bfloat16()
+    middle = (x - high.float()).bfloat16()
+    return torch.stack([high, middle, (x - high.float() - middle.float()).bfloat16()], dim=1)
 
 
 def fast_bf16(device: torch.device) -> bool:

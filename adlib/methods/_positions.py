@@ -17,7 +17,8 @@ from adlib.threads import in_slices
 
 TOGETHER = 32  # pictures added to the moments at once: each pass goes through all P covariances
 POSITIONS = 64  # worked on at once by one thread: their covariances stay in its cache
-ROWS = 2  # pictures whitened at once, always exactly so many: the same products for a picture alone and in any batch
+ROWS = 4  # pictures whitened at once, always exactly so many: the same products for a picture alone and in any batch
+AT_ONCE = 128  # positions whitened at once by one thread
 STRIPS = 4  # a factor is kept as so many strips of columns, each only as long as it is not 0: 5/8 of the memory
 
 
@@ -138,28 +139,23 @@ def unpacked(factor: Tensor, p: int, c: int) -> list[Tensor]:
 
 def lengths(x: Tensor, mean: Tensor, strips: list[Tensor]) -> Tensor:
     """|L⁻¹ (x - μ)|: x (B, P, C), mean (P, C), the strips of (L⁻¹)ᵀ → (B, P)."""
-    p, c = mean.shape
-    found = x.new_empty(len(x), p)
-    rows = x.new_zeros(p, ROWS, c)
-    for start in range(0, len(x), ROWS):
-        some = x[start : start + ROWS]
-        torch.sub(some.transpose(0, 1), mean[:, None], out=rows[:, : len(some)])
-        found[start : start + ROWS] = _whitened_lengths(rows, strips).T[: len(some)]
-    return found
-
-
-def _whitened_lengths(rows: Tensor, strips: list[Tensor]) -> Tensor:
-    """rows: (P, ROWS, C) → (P, ROWS)."""
-    if rows.device.type != "cpu":
+    if x.device.type != "cpu":
+        rows = x.transpose(0, 1) - mean[:, None]  # (P, B, C)
         squares = [(rows[..., : strip.shape[1]] @ strip).square_().sum(2) for strip in strips]
-        return torch.stack(squares).sum(0).sqrt_()
-    given, by = rows.numpy(), [strip.numpy() for strip in strips]
-    found = np.empty(rows.shape[:2], np.float32)
+        return torch.stack(squares).sum(0).sqrt_().T
+    b, (p, c) = len(x), mean.shape
+    full = -(-b // ROWS) * ROWS
+    found = np.empty((p, full), np.float32)
+    given, centre, by = x.numpy(), mean.numpy(), [strip.numpy() for strip in strips]
 
     def whiten(part: slice) -> None:  # numpy: torch takes 3 times as long for many small products
-        whitened = [given[part, :, : strip.shape[1]] @ strip[part] for strip in by]
-        np.sqrt(sum(np.einsum("prc,prc->pr", y, y) for y in whitened), out=found[part])
+        rows = np.zeros((part.stop - part.start, full, c), np.float32)
+        np.subtract(given[:, part].transpose(1, 0, 2), centre[part, None], out=rows[:, :b])
+        for start in range(0, full, ROWS):  # all pictures, while the factors of these positions are near the processor
+            some = rows[:, start : start + ROWS]
+            whitened = [some[..., : strip.shape[1]] @ strip[part] for strip in by]
+            np.sqrt(sum(np.einsum("prc,prc->pr", y, y) for y in whitened), out=found[part, start : start + ROWS])
 
-    for _ in in_slices(len(rows), 512, whiten):
+    for _ in in_slices(p, AT_ONCE, whiten):
         pass
-    return torch.from_numpy(found)
+    return torch.from_numpy(found[:, :b]).T

@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from adlib.contract import Backbone, Cost, Images, Prediction, Tick, setting, silent
+from adlib.contract import Backbone, Cost, Explanation, Images, Prediction, Tick, setting, silent
 from adlib.features import activation_bytes, extractor, macs, resolve, shapes
 from adlib.methods._moments import Stream
 from adlib.methods._pooling import pooled
@@ -64,39 +64,53 @@ class Gaussian:
             for maps in maps_of(normals, look, part(tick, 0.5, 0.95)):
                 for stream, rows, mean, basis in zip(streams, pooled(maps), means, bases, strict=True):
                     stream.add((rows.cpu().double() - mean) @ basis)  # (B, r)
-        state = {}
+        state, shrinkages = {}, []
         for level, (mean, stream) in enumerate(zip(means, streams, strict=True)):
             tick(0.95 + 0.05 * level / len(streams), "inverting the covariance of level {level}", level=level + 1)
-            factor = self._factor(stream)
+            factor, shrinkage = self._factor(stream)
+            shrinkages.append(shrinkage)
             state[f"mean{level}"], state[f"factor{level}"] = mean, bases[level] @ factor if bases else factor
+        state["shrinkage"] = torch.tensor(shrinkages, dtype=torch.float64)
         return self.restore(state)
 
-    def _factor(self, stream: Stream) -> Tensor:
-        """(r, r), F, so that the distance is |(x-μ) F|."""
+    def _factor(self, stream: Stream) -> tuple[Tensor, float]:
+        """(r, r), F, so that the distance is |(x-μ) F|; and the share of shrinkage in it."""
         if self.distance == "mahalanobis":
-            lower = torch.linalg.cholesky(stream.shrunk().covariance)  # Σ = L Lᵀ
+            shrunk = stream.shrunk()
+            lower = torch.linalg.cholesky(shrunk.covariance)  # Σ = L Lᵀ
             unit = torch.eye(len(lower), dtype=lower.dtype)
-            return torch.linalg.solve_triangular(lower, unit, upper=False).T.contiguous()
+            return torch.linalg.solve_triangular(lower, unit, upper=False).T.contiguous(), shrunk.shrinkage
         variances = stream.covariance().diagonal() * stream.n / (stream.n - 1)
         if self.distance == "l2":
             variances = torch.ones_like(variances)
         # A channel that never moved among the normals counts as one that moves a hundredth of the usual.
         deviations = variances.clamp_min(0).sqrt()
         deviations = deviations.clamp_min(0.01 * float(deviations.square().mean().sqrt()) or 1e-6)
-        return torch.diag(1 / (deviations * len(deviations) ** 0.5))  # the root of the mean over channels
+        return torch.diag(1 / (deviations * len(deviations) ** 0.5)), 0.0  # the root of the mean over channels
 
     def score(self, pixels: Tensor) -> Prediction:
-        levels = learned(self, "levels_")
-        vectors = [rows.cpu() for rows in pooled(learned(self, "look_")(pixels))]
-        scores = torch.zeros(len(pixels), dtype=torch.float64)
-        for rows, (mean, factor) in zip(vectors, levels, strict=True):
-            for i, row in enumerate(rows):  # one by one: the same products in any batch
-                scores[i] += torch.linalg.vector_norm((row.double() - mean) @ factor)
+        vectors, distances = self._distances(pixels)
+        scores = torch.stack([row.sum() for row in distances])
         return Prediction(scores.float().numpy(), embeddings=torch.cat(vectors, dim=1).numpy())
 
-    def state(self) -> dict[str, Tensor]:
+    def explain(self, pixels: Tensor) -> list[Explanation]:
+        """The distance at each level: the score is their sum."""
+        return [Explanation(levels=tuple(row.tolist())) for row in self._distances(pixels)[1]]
+
+    def _distances(self, pixels: Tensor) -> tuple[list[Tensor], Tensor]:
+        """(B, C) a level, and the distances (B, levels) in float64."""
         levels = learned(self, "levels_")
-        return {f"{name}{i}": value for i, pair in enumerate(levels) for name, value in zip(NAMES, pair, strict=True)}
+        vectors = [rows.cpu() for rows in pooled(learned(self, "look_")(pixels))]
+        found = torch.zeros(len(pixels), len(levels), dtype=torch.float64)
+        for level, (rows, (mean, factor)) in enumerate(zip(vectors, levels, strict=True)):
+            for i, row in enumerate(rows):  # one by one: the same products in any batch
+                found[i, level] = torch.linalg.vector_norm((row.double() - mean) @ factor)
+        return vectors, found
+
+    def state(self) -> dict[str, Tensor]:
+        levels, shrinkage = learned(self, "levels_"), learned(self, "shrinkage_")
+        kept = {f"{name}{i}": value for i, pair in enumerate(levels) for name, value in zip(NAMES, pair, strict=True)}
+        return kept | {"shrinkage": shrinkage}
 
     def restore(self, state: Mapping[str, Tensor]) -> Self:
         forget(self)
@@ -105,7 +119,8 @@ class Gaussian:
         for i, k in enumerate(look.channels):
             mean, factor = take(state, METHOD, **{f"mean{i}": (k,), f"factor{i}": (k, "R")})
             levels.append((mean.double().cpu(), factor.double().cpu()))
-        self.look_, self.levels_ = look, levels
+        (shrinkage,) = take(state, METHOD, shrinkage=(len(levels),))
+        self.look_, self.levels_, self.shrinkage_ = look, levels, shrinkage.cpu()
         return self
 
     def cost(self, n: int, height: int, width: int) -> Cost:

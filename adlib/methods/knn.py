@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adlib.contract import Backbone, Cost, Images, Prediction, Tick, setting, silent
+from adlib.contract import Backbone, Cost, Explanation, Images, Prediction, Tick, setting, silent
 from adlib.features import activation_bytes, extractor, macs, resolve, shapes
+from adlib.methods import _origin
 from adlib.methods._memory import Bank, Reservoir
 from adlib.methods._pooling import pooled
 from adlib.methods._reading import AT_ONCE, count, maps_of
@@ -51,7 +52,7 @@ class KNN:
         for maps in maps_of(normals, look, tick):
             for row in self._embed(maps):  # (D,)
                 sample.add(row[None])
-        return self.restore({"bank": sample.rows()})
+        return self.restore({"bank": sample.rows(), **_origin.Origin(sample.origins(), (1, 1)).state()})
 
     def _embed(self, maps: list[Tensor]) -> Tensor:
         """(B, D)."""
@@ -67,14 +68,24 @@ class KNN:
         scores = [bank.search(row[None], k)[0].mean() for row in rows]  # one by one: the same products in any batch
         return Prediction(torch.stack(scores).cpu().numpy(), embeddings=rows.cpu().numpy())
 
+    def explain(self, pixels: Tensor) -> list[Explanation]:
+        """The nearest of the pictures that vote."""
+        bank: Bank = learned(self, "search_")
+        rows = self._embed(learned(self, "look_")(pixels))
+        if self.origin_ is None:
+            return [Explanation()] * len(rows)
+        found = [bank.search(row[None], 1) for row in rows]
+        return [Explanation(self.origin_.nearest(int(row), float(distance))) for distance, row in found]
+
     def state(self) -> dict[str, Tensor]:
-        return recall(self, "bank")
+        return recall(self, "bank") | (self.origin_.state() if self.origin_ else {})
 
     def restore(self, state: Mapping[str, Tensor]) -> Self:
         forget(self)
         look = extractor(resolve(self.backbone, "all"))
         channels = look.channels if self.levels == "all" else look.channels[-1:]
         (bank,) = take(state, METHOD, bank=("N", sum(channels)))
+        self.origin_ = _origin.taken(state, METHOD, len(bank))
         self.look_, self.bank_ = look, bank.float().to(look.device)
         self.search_ = Bank(self.bank_)
         return self
@@ -82,6 +93,7 @@ class KNN:
     def cost(self, n: int, height: int, width: int) -> Cost:
         backbone = resolve(self.backbone, "all")
         channels = [c for c, _, _ in shapes(backbone, height, width)]
-        kept = 4 * min(n, self.max_pictures) * (sum(channels) if self.levels == "all" else channels[-1])
+        wide = sum(channels) if self.levels == "all" else channels[-1]
+        kept = min(n, self.max_pictures) * (4 * wide + _origin.BYTES)
         reading = activation_bytes(backbone, height, width, min(n, AT_ONCE))
         return Cost(fit_bytes=reading + kept, state_bytes=kept, operations=float(n * macs(backbone, height, width)))

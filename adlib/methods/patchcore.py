@@ -9,9 +9,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from adlib.contract import Backbone, Cost, Images, Prediction, Tick, setting, silent
+from adlib.contract import Backbone, Cost, Explanation, Images, Prediction, Tick, setting, silent
 from adlib.features import activation_bytes, embed, extractor, macs, resolve, shapes
 from adlib.maps import upsample_blur
+from adlib.methods import _origin
 from adlib.methods._memory import Bank, Reservoir, k_centre, project
 from adlib.methods._reading import AT_ONCE, count, maps_of, part
 from adlib.methods._state import forget, learned, recall, take
@@ -64,10 +65,12 @@ class PatchCore:
             for maps in maps_of(normals, look, tick, share=0.7 if choosing else 1.0):
                 for patches in _patches(maps):  # (P, D)
                     sample.add(patches)
-            bank = sample.rows()  # (N, D)
+            bank, origins = sample.rows(), sample.origins()  # (N, D), (N, 2)
             if choosing:
-                bank = bank[self._choose(bank, chance, tick)]  # (M, D)
-        return self.restore({"bank": bank})
+                chosen = self._choose(bank, chance, tick)
+                bank, origins = bank[chosen], origins[chosen]  # (M, D), (M, 2)
+        h, w = maps[0].shape[-2:]
+        return self.restore({"bank": bank, **_origin.Origin(origins, (h, w)).state()})
 
     def _choose(self, rows: Tensor, chance: torch.Generator, tick: Tick) -> Tensor:
         """Indices of the coreset in `rows`, sorted."""
@@ -106,13 +109,30 @@ class PatchCore:
         distances = (bank.rows[around] - patch).square().sum(1).sqrt()
         return weight(distances, (bank.rows[nearest] - patch).square().sum().sqrt())
 
+    @torch.inference_mode()
+    def explain(self, pixels: Tensor) -> list[Explanation]:
+        """The patch that decides the score, beside the row of the memory that is nearest to it."""
+        bank: Bank = learned(self, "search_")
+        maps = learned(self, "look_")(pixels)
+        h, w = maps[0].shape[-2:]
+        if self.origin_ is None:
+            return [Explanation()] * len(pixels)
+        found = []
+        for patches in _patches(maps):
+            distances, nearest = bank.search(patches, min(self.k, len(bank.rows)))
+            strangest = int(distances.mean(1).argmax())
+            row, distance = int(nearest[strangest, 0]), float(distances[strangest, 0])
+            found.append(Explanation(place=self.origin_.nearest(row, distance, strangest, (h, w))))
+        return found
+
     def state(self) -> dict[str, Tensor]:
-        return recall(self, "bank")
+        return recall(self, "bank") | (self.origin_.state() if self.origin_ else {})
 
     def restore(self, state: Mapping[str, Tensor]) -> Self:
         forget(self)
         look = extractor(resolve(self.backbone, "middle"))
         (bank,) = take(state, METHOD, bank=("M", sum(look.channels)))
+        self.origin_ = _origin.taken(state, METHOD, len(bank))
         self.look_, self.bank_ = look, bank.float().to(look.device)
         self.search_ = Bank(self.bank_)
         return self
@@ -127,9 +147,10 @@ class PatchCore:
         choosing = held * (d + (d if d < channels else 0)) if self.coreset < 1 else 0
         together = min(n, AT_ONCE)
         reading = activation_bytes(backbone, height, width, together) + 4 * 2 * together * patches * channels
+        row = 4 * channels + _origin.BYTES
         return Cost(
-            fit_bytes=4 * held * channels + max(reading, 4 * (choosing + kept * channels), 6 * kept * channels),
-            state_bytes=4 * kept * channels,
+            fit_bytes=row * held + max(reading, 4 * (choosing + kept * channels), 6 * kept * channels),
+            state_bytes=row * kept,
             operations=n * macs(backbone, height, width) + (held * kept * d + held * channels * d if choosing else 0.0),
         )
 

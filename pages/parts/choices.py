@@ -11,7 +11,7 @@ from typing import Any
 
 import streamlit as st
 
-from adlib import registry, store, thresholds, weights
+from adlib import curation, regions, registry, store, thresholds, weights
 from adlib.batches import divide, train_normals
 from adlib.contract import Backbone
 from adlib.request import Estimate, Request, estimate
@@ -28,6 +28,7 @@ def _family(key: str) -> str:
     names = {
         "memory": t("fit.family_memory"),
         "density": t("fit.family_density"),
+        "classical": t("fit.family_classical"),
         "baseline": t("fit.family_baseline"),
     }
     return names.get(key, plain(key.replace("_", " ").capitalize()))
@@ -176,6 +177,9 @@ def forecast(request: Request, dataset: store.Dataset) -> None:
     division = divide(normals, request.method)
     fit, held = len(division.fit), division.calibrating
     st.markdown(t("fit.divided_folds" if division.folds else "fit.divided", fit=fit, held=held))
+    region = curation.region(dataset)
+    if region:
+        st.markdown(f":material/crop_free: {t('fit.region', share=regions.share(region))}")
     needed = thresholds.normals_needed(request.alpha)
     if held < needed:
         percent, best = f"{100 * request.alpha:g}", f"{100 / (held + 1):.2g}"

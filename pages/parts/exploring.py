@@ -1,19 +1,18 @@
-"""Single pictures of an evaluation: where the detector places them, and where it errs, each beside its nearest normal."""
+"""Single pictures of an evaluation: where the detector places them, each beside its nearest normal."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import streamlit as st
 
-from adlib import images, projections, store
+from adlib import images, projections, regions, store
 from adlib.contract import AdlibError
 from adlib.results import ratio_of
-from pages.parts import overlay, scatter, state, views
+from pages.parts import overlay, scatter, state
 from pages.parts.findings import Found
 from pages.parts.words import bare, number, plain, t
 
@@ -31,10 +30,10 @@ def saved_heat(found: Found, index: int) -> np.ndarray | None:
     if unit is None or not path.exists():
         return None
     grid = np.asarray(store.read_array(path)[index], dtype=np.float32)
-    if found.card["letterbox"]:
+    region = regions.from_json(found.card.get("region"))
+    if found.card["letterbox"] or region:
         size = _size(_photo(found, row["path"], row["digest"]))
-        left, top, right, bottom = images.frame_of(*size, len(grid), True).box
-        grid = grid[top:bottom, left:right]
+        grid = images.frame_of(*size, len(grid), found.card["letterbox"], region).to_original(grid)
     return overlay.cells(grid / unit)
 
 
@@ -152,7 +151,7 @@ def plane(found: Found) -> None:
     chosen = st.session_state.get(picked)
     if chosen is not None and len(known) <= chosen < len(kinds):
         index = shown_tests[chosen - len(known)]
-        st.markdown(f"**{plain(found.rows[index]['name'])}** · {_verdict(found, index)}")
+        st.markdown(f"**{plain(found.rows[index]['name'])}** · {verdict(found, index)}")
         shown(found, index, f"picked-{index}", controls=True)
 
 
@@ -172,32 +171,7 @@ def _sprites(tiles: tuple[tuple[str, str], ...], white: int | None) -> bytes:
     return scatter.sheet(pictures, scatter.columns_for(len(pictures)))
 
 
-# --- mistakes ---------------------------------------------------------------------------------------------------------
-
-
-def mistakes(found: Found) -> None:
-    """Wrong verdicts at the run's threshold, the worst first; the closest calls where there is none."""
-    alarm = found.scores > found.line
-    wrong = np.flatnonzero(alarm != (found.labels == 1))
-    away = np.abs(found.scores - found.line) / found.calibration.unit
-    order: Sequence[int] = [int(i) for i in wrong[np.argsort(-away[wrong])]]
-    if not order:
-        st.success(t("evaluate.no_mistakes"), icon=":material/check_circle:")
-        order = [int(i) for i in np.argsort(away)[:4]]
-    else:
-        false = int(alarm[wrong].sum())
-        st.markdown(t("evaluate.mistakes_about", false=false, missed=len(wrong) - false))
-    if saved_heat(found, order[0]) is not None:
-        overlay.controls(key="mistakes-controls")
-    page = views.page_of(len(order), f"mistakes-{found.run.id}", 6)
-    with st.grid("auto", min_column_width=340, gap="medium"):
-        for index in order[page]:
-            with st.container(border=True, height="stretch"):
-                st.markdown(f"**{_verdict(found, index)}**  \n:small[{plain(found.rows[index]['name'])}]")
-                shown(found, index, f"mistake-{index}")
-
-
-def _verdict(found: Found, index: int) -> str:
+def verdict(found: Found, index: int) -> str:
     """Kind, multiples of the threshold, and whether the verdict is right."""
     row = found.rows[index]
     values = {"kind": row["kind"], "x": number(ratio_of(row["score"], found.calibration), 2)}

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from adlib import decisions, metrics, store
-from adlib.contract import Calibration, Sentence
+from adlib import decisions, doubts, metrics, rules, store
+from adlib.contract import Calibration, Sentence, Threshold
 from adlib.results import calibration_of
-from pages.parts.words import number, t, tell
+from pages.parts.words import bare, number, t, tell, tell_bare
 
 
 @dataclass(frozen=True)
@@ -70,24 +70,64 @@ def _load(folder: str, changed: Any) -> Found:
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
+def line_words(line: Threshold) -> str:
+    """What a line's rule is called, in one or two words.  Not escaped: for places that draw no Markdown."""
+    return tell_bare(rules.RULES[line.key].title) if line.key in rules.RULES else bare("evaluate.rule_hand")
+
+
+def decision(found: Found) -> None:
+    """The page's first sentence: where the line lies, by which rule, and what that did to the tests."""
+    line, report = found.calibration.threshold, found.report
+    value = f"{line.value / found.calibration.unit:.2f}"
+    parts = [t("evaluate.decision", value=value, rule=line_words(line))]
+    for key, (count, total) in (("decision_false", _false(report)), ("decision_caught", _caught(report))):
+        if total:
+            low, high = (f"{100 * end:.0f}" for end in metrics.rate_interval(count, total))
+            parts.append(t(f"evaluate.{key}", k=count, n=total, low=low, high=high))
+    text = " ".join(parts)
+    if line.oracle:
+        text += f" :orange-badge[:material/visibility: {t('evaluate.oracle')}]"
+    st.markdown(f"#### {text}" if len(parts) == 1 else f"**{text}**")
+    st.markdown(f":small[{tell(line.rule)} {t('evaluate.learned_on')} {tell(line.fitted_on)}]")
+    for sentence in doubts.grave(found.run):
+        st.warning(tell(sentence), icon=":material/warning:")
+
+
+def _false(report: dict[str, Any]) -> tuple[int, int]:
+    table = report["confusion"]
+    return table["false_positive"], table["false_positive"] + table["true_negative"]
+
+
+def _caught(report: dict[str, Any]) -> tuple[int, int]:
+    table = report["confusion"]
+    return table["true_positive"], table["true_positive"] + table["false_negative"]
+
+
 def figures(found: Found) -> None:
-    """The row of figures.  What could not be measured is a dash, with the reason below."""
-    report, intervals = found.report, found.report["intervals"]
+    """The row of figures, each with its interval and the pictures it rests on.  What could not be measured is a dash,
+    with the reason below."""
+    report = found.report
     normal, defect = report["n_normal"], report["n_defect"]
     tests = t("evaluate.on_tests", normal=normal, defect=defect)
     masks = t("evaluate.on_pixels", normal=normal, defect=sum(bool(row["mask"]) for row in found.rows))
-    area = tests
-    if "image_auroc" in intervals:
-        low, high = intervals["image_auroc"]
-        area = f"{t('evaluate.interval', low=number(low), high=number(high))} · {tests}"
+    oracle = f"{t('evaluate.oracle')} · {tests}"
+    at_line = oracle if found.calibration.threshold.oracle else tests
+    bases = {
+        "image_auroc": tests, "image_ap": tests, "image_f1_oracle": oracle, "pixel_auroc": masks, "aupro": masks,
+        "f1": at_line,
+    }  # fmt: skip
+    names = {"image_auroc": "auroc", "image_ap": "ap", "image_f1_oracle": "f1", "f1": "f1_used"}
     cells = [
-        (t("evaluate.auroc"), number(report["image_auroc"]), area, t("evaluate.auroc_help")),
-        (t("evaluate.ap"), number(report["image_ap"]), tests, t("evaluate.ap_help")),
-        (t("evaluate.f1"), number(report["image_f1_oracle"]), t("evaluate.oracle"), t("evaluate.f1_help")),
-        (t("evaluate.pixel_auroc"), number(report["pixel_auroc"]), masks, t("evaluate.pixel_auroc_help")),
-        (t("evaluate.aupro"), number(report["aupro"]), masks, t("evaluate.aupro_help")),
-        *rates(report["confusion"]),
+        (
+            t(f"evaluate.{name}"),
+            number(report.get(field)),
+            _with_interval(report, field, basis),
+            t(f"evaluate.{name}_help"),
+        )
+        for field, basis in bases.items()
+        for name in [names.get(field, field)]
     ]
+    cells += rates(report["confusion"], found.calibration.threshold.oracle)
     with st.grid("auto", min_column_width=160, gap="small"):
         for label, value, basis, about in cells:
             with st.container(border=True, height="stretch", gap="xxsmall"):
@@ -97,18 +137,32 @@ def figures(found: Found) -> None:
         st.warning(t("evaluate.under_half"), icon=":material/swap_vert:")
     for pair in report["skipped"]:
         st.markdown(f":material/info: {tell(Sentence.from_json(pair))}")
+    for sentence in doubts.few(normal, defect):
+        st.markdown(f":material/info: {tell(sentence)}")
 
 
-def rates(table: dict[str, int] | None) -> list[tuple[str, str, str, str]]:
-    """False alarms and missed defects at one line: label, "k of n", share with its interval, help."""
+def _with_interval(report: dict[str, Any], field: str, basis: str) -> str:
+    if field not in report["intervals"] or report.get(field) is None:
+        return basis
+    low, high = report["intervals"][field]
+    return f"{t('evaluate.interval', low=number(low), high=number(high))} · {basis}"
+
+
+def rates(table: dict[str, int] | None, oracle: bool = False) -> list[tuple[str, str, str, str]]:
+    """False alarms and missed defects at one line: label, "k of n", share with its interval, help.
+
+    oracle: the line was chosen on these very pictures, and the basis says so.
+    """
     if table is None:
         return []
     good = table["false_positive"] + table["true_negative"]
     bad = table["false_negative"] + table["true_positive"]
-    return [
+    found = [
         (t("evaluate.false_alarms"), *_rate(table["false_positive"], good), t("evaluate.false_alarms_help")),
         (t("evaluate.missed"), *_rate(table["false_negative"], bad), t("evaluate.missed_help")),
     ]
+    mark = f" · {t('evaluate.oracle')}" if oracle else ""
+    return [(label, value, basis + mark, about) for label, value, basis, about in found]
 
 
 def _rate(count: int, total: int) -> tuple[str, str]:

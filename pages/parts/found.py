@@ -10,7 +10,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from adlib import images, overlays, store, workflow
+from adlib import images, overlays, regions, store, workflow
 from pages.parts.views import Tile
 from pages.parts.words import bare, kind_word
 
@@ -47,15 +47,16 @@ def _typical(folder: str, changed: int, defects: int, goods: int) -> tuple[Found
     good = [i for i in order if rows[i]["label"] == 0]
     chosen += [good[len(good) * (2 * k + 1) // (2 * goods)] for k in range(min(goods, len(good)))]
     maps, calibration = store.read_array(run.folder / "maps.npy"), workflow.calibration_of(run)
-    return tuple(_draw(rows[i], maps[i], calibration, run.card["white"]) for i in chosen)
+    return tuple(_draw(rows[i], maps[i], calibration, run.card) for i in chosen)
 
 
-def _draw(row: dict, grid: np.ndarray, calibration: workflow.Calibration, white: int | None) -> Found:
-    small = images.thumbnail(images.read(Path(row["path"]), white=white, least=SIDE), SIDE)
+def _draw(row: dict, grid: np.ndarray, calibration: workflow.Calibration, card: dict) -> Found:
+    small = images.thumbnail(images.read(Path(row["path"]), white=card["white"], least=SIDE), SIDE)
     picture = np.asarray(Image.open(io.BytesIO(small)).convert("RGB"))
-    size = picture.shape[1], picture.shape[0]
-    heat = Image.fromarray(np.asarray(grid, np.float32)).resize(size, Image.Resampling.BILINEAR)
-    drawn = Image.fromarray(overlays.overlay(picture, np.asarray(heat) / (calibration.map_unit or 1.0)))
+    height, width = picture.shape[:2]
+    frame = images.frame_of(width, height, len(grid), card["letterbox"], regions.from_json(card.get("region")))
+    heat = frame.to_original(np.asarray(grid, np.float32))
+    drawn = Image.fromarray(overlays.overlay(picture, heat / (calibration.map_unit or 1.0)))
     out = io.BytesIO()
     drawn.save(out, "JPEG", quality=90)
     return Found(out.getvalue(), row["kind"], row["label"], workflow.ratio_of(row["score"], calibration))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from adlib import registry, store
+from adlib import curation, registry, store
 from adlib.contract import AdlibError, Sample
 from pages.parts.words import language, tell_bare
 
@@ -119,7 +119,12 @@ def _changed(*paths: Path) -> tuple[int, ...]:
 
 def samples(dataset: store.Dataset) -> tuple[tuple[Sample, ...], tuple[Refused, ...]]:
     """The data set's samples and what was refused while they were put together; derived once per change."""
-    return _samples(str(dataset.folder), _changed(dataset.folder / "dataset.json"), dataset)
+    return _samples(str(dataset.folder), _changed(*_made_of(dataset.folder)), dataset)
+
+
+def _made_of(folder: Path) -> tuple[Path, Path]:
+    """The files that say which pictures a data set has and which of them take part."""
+    return folder / "dataset.json", folder / curation.FILE
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
@@ -133,7 +138,11 @@ def _samples(folder: str, changed: Any, _dataset: store.Dataset) -> tuple[tuple[
 def datasets() -> list[DatasetLine]:
     """All data sets, newest first."""
     paths = sorted((store.workspace() / "datasets").glob("*/dataset.json"), key=lambda p: -p.stat().st_mtime)
-    return [line for path in paths if (line := _dataset_line(str(path.parent), _changed(path), language()))]
+    return [
+        line
+        for path in paths
+        if (line := _dataset_line(str(path.parent), _changed(*_made_of(path.parent)), language()))
+    ]
 
 
 @st.cache_data(max_entries=500, show_spinner=False)

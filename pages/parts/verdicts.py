@@ -8,7 +8,7 @@ import streamlit as st
 
 from adlib import store
 from adlib.contract import Sentence
-from pages.parts import looking, overlay, views
+from pages.parts import looking, overlay, reasons, views
 from pages.parts.looking import Item, Seen
 from pages.parts.words import bare, plain, t, tell
 
@@ -64,6 +64,7 @@ def _card(run: store.Run, item: Item, seen: Seen, place: int, *, alone: bool) ->
             )  # fmt: skip
         kind = f" · {t('heatmaps.known', kind=item.kind)}" if item.kind else ""
         st.markdown(f":small[{plain(item.name)}{kind} · {seen.size[0]} × {seen.size[1]}]")
+        reasons.expander(run, item.path, item.digest, item.name, item.digest)
         for note in seen.notes:
             st.markdown(f":small[:material/info: {tell(note)}]")
         st.download_button(

@@ -101,7 +101,7 @@ def job(run_id: str) -> jobs.State:
     and another try.  Done: draws nothing.  Raises DataError when there is no such run."""
     now = jobs.state(run_id)
     if now.active:
-        _watch(run_id)
+        watch(run_id)
     elif now.status in ("failed", "stopped"):
         box = st.error if now.status == "failed" else st.warning
         box(tell(now.message), icon=":material/error:" if now.status == "failed" else ":material/stop_circle:")
@@ -110,9 +110,10 @@ def job(run_id: str) -> jobs.State:
 
 
 @st.fragment(run_every=1.0)
-def _watch(run_id: str) -> None:
+def watch(job: str) -> None:
+    """Live progress of a fit or a study with Stop; the page runs again at its end.  job: as `jobs.state` takes it."""
     with error_box():
-        now = jobs.state(run_id)
+        now = jobs.state(job)
         if not now.active:
             st.rerun()
         with st.container(border=True):
@@ -120,7 +121,7 @@ def _watch(run_id: str) -> None:
             if now.seconds_left is not None:
                 text += f" · {t('views.left', time=duration(now.seconds_left))}"
             st.progress(min(1.0, max(0.0, now.fraction)), text=f"**{now.fraction:.0%}** · {text}")
-            st.button(t("views.stop"), icon=":material/stop:", key=f"stop-{run_id}", on_click=jobs.stop, args=(run_id,))
+            st.button(t("views.stop"), icon=":material/stop:", key=f"stop-{job}", on_click=jobs.stop, args=(job,))
 
 
 def _again(run_id: str) -> None:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from adlib import jobs, registry, store
 from pages.parts import shell, state, views
-from pages.parts.words import duration, language, number, plain, t, tell
+from pages.parts.words import bare, duration, language, number, plain, t, tell
 
 
 def panel(run: store.Run) -> jobs.State:
@@ -66,7 +66,7 @@ def share(run: store.Run) -> None:
 
 def others(current: str | None) -> None:
     """All other jobs of this server that run or wait; redrawn every two seconds while there are any."""
-    if any(job.run != current for job in jobs.active()):
+    if any(job.job != current for job in jobs.active()):
         st.markdown(f"**{t('fit.others')}**")
         _others(current)
 
@@ -75,16 +75,18 @@ def others(current: str | None) -> None:
 def _others(current: str | None) -> None:
     with views.error_box():
         for job in jobs.active():
-            if job.run == current:
+            if job.job == current:
                 continue
             title = state.run_title(store.Run.open(job.run))
+            if job.study:
+                title = f"{bare(f'study.{job.study}')} · {title}"
             if job.status == "queued":
                 st.markdown(f":material/hourglass: {t('fit.other_queued', title=title, n=job.position)}")
             else:
                 percent = f"{100 * job.fraction:.0f}"
                 st.progress(job.fraction, text=t("fit.other_running", title=title, percent=percent))
             st.button(
-                t("fit.open"), key=f"open-{job.run}", type="tertiary", icon=":material/visibility:",
+                t("fit.open"), key=f"open-{job.job}", type="tertiary", icon=":material/visibility:",
                 on_click=lambda id=job.run: state.choose(run=id),
             )  # fmt: skip
 
