@@ -117,19 +117,9 @@ def _warnings(facts: Facts) -> Markup | None:
 
 
 def warnings(facts: Facts) -> list[str]:
-    """What nobody may overlook: the evaluation's own warnings, and more false alarms than were promised."""
-    if facts.report is None:
-        return []
-    said = [facts.words.tell(sentence) for sentence in metrics.warnings_of(facts.report)]
-    return [*said, facts.words.t("report.seen_more")] if _more_than_promised(facts) else said
-
-
-def _more_than_promised(facts: Facts) -> bool:
-    """Whether the interval of the tests' false-alarm rate lies wholly above what the rule promises at worst."""
-    found, promised = facts.rate("fpr"), facts.calibration.threshold.alpha
-    if found is None or not promised:
-        return False
-    return found[2] > promised * (2 if facts.calibration.cross_fitted else 1)
+    """What nobody may overlook: areas under 0.5, tests that leaked or differ, promises that do not hold."""
+    found = () if facts.report is None else (*metrics.warnings_of(facts.report), *facts.doubts)
+    return [facts.words.tell(sentence) for sentence in found]
 
 
 def _tiles(facts: Facts) -> Markup:

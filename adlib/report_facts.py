@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from adlib import datasets, decisions, metrics, projections, registry, store
+from adlib import datasets, decisions, doubts, metrics, projections, regions, registry, store
 from adlib.contract import AdlibError, Calibration, Confusion, DataError, NotFitted, Report, Sentence
 from adlib.results import calibration_of, ratio_of
 from adlib.wording import Words, clean, middle_cut
@@ -53,12 +53,12 @@ class Facts:
     def oracle(self) -> bool:
         """Whether the line in use was chosen on the very pictures that it is judged on."""
         line = self.calibration.threshold
-        return bool(getattr(line, "oracle", False)) or "oracle" in line.rule.template.lower()
+        return line.oracle or "oracle" in line.rule.template.lower()  # runs of earlier versions say it in words alone
 
     @property
     def by_hand(self) -> bool:
         """Whether a person set the line in use.  A line without a rule's name stands in for the learned one only then."""
-        rule = getattr(self.calibration.threshold, "key", "")
+        rule = self.calibration.threshold.key
         return rule == "hand" or (self.replaced and not rule)
 
     @cached_property
@@ -70,6 +70,16 @@ class Facts:
     def scores(self) -> np.ndarray:
         """(N,) in the method's unit."""
         return np.array([row["score"] for row in self.rows], dtype=float)
+
+    @cached_property
+    def doubts(self) -> tuple[Sentence, ...]:
+        """What speaks against the evaluation itself, the gravest first."""
+        return doubts.grave(self.run)
+
+    @property
+    def region(self) -> regions.Region:
+        """The part of each picture that was judged; () = all of it."""
+        return regions.from_json(self.card.get("region"))
 
     @property
     def normalised(self) -> np.ndarray:

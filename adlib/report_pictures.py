@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from adlib import images, overlays, regions
+from adlib import images, overlays
 from adlib.contract import AdlibError, DataError
 from adlib.report_facts import Facts
 
@@ -70,8 +70,7 @@ def ratio_map(facts: Facts, index: int, size: tuple[int, int] | None) -> np.ndar
 
 def _frame(facts: Facts, size: tuple[int, int]) -> images.Frame:
     """Where a picture of that size lies in the network's square."""
-    region = regions.from_json(facts.card.get("region"))
-    return images.frame_of(*size, facts.card["size"], facts.card["letterbox"], region)
+    return images.frame_of(*size, facts.card["size"], facts.card["letterbox"], facts.region)
 
 
 def heat_on(photo: Image.Image | None, ratio: np.ndarray | None) -> Image.Image | None:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import numpy as np
 
-from adlib import metrics, thresholds
+from adlib import metrics, regions, thresholds
 from adlib.markup import Markup, join, tag
 from adlib.report_decision import notes, number, percent, promised_percent, warnings
 from adlib.report_facts import Facts
@@ -120,8 +120,9 @@ def settings(facts: Facts) -> Markup:
         (t("report.alpha"), t("report.percent", percent=promised_percent(card["alpha"]))),
         (t("report.seed"), card["seed"]),
     ]
-    if card.get("region"):
-        entries.append((t("report.region"), t("report.region_set")))
+    if facts.region:
+        share = promised_percent(regions.share(facts.region))
+        entries.append((t("report.region"), t("report.region_set", percent=share)))
     if card.get("white"):
         entries.append((t("report.white"), card["white"]))
     for name, value in card["settings"].items():
@@ -202,7 +203,7 @@ def limits(facts: Facts) -> Markup:
         said.append(t("report.limit_no_masks"))
     said.append(t("report.limit_size", n=facts.card["size"]))
     said += [t("report.limit_heat")] if has_map else []
-    said += [t("report.limit_region")] if facts.card.get("region") else []
+    said += [t("report.limit_region")] if facts.region else []
     return notes([*said, t("report.limit_scene"), t("report.limit_labels")]) or Markup()
 
 

@@ -17,7 +17,19 @@ from kit_report import run as run
 from kit_runs import made as made
 from PIL import Image
 
-from adlib import decisions, exchange, metrics, report, report_cases, report_charts, store, svg, thresholds
+from adlib import (
+    decisions,
+    exchange,
+    metrics,
+    report,
+    report_cases,
+    report_charts,
+    report_facts,
+    report_pictures,
+    store,
+    svg,
+    thresholds,
+)
 from adlib.__main__ import main
 from adlib.contract import AdlibError, DataError, NotFitted
 from adlib.report_pictures import SIDE, data_uri
@@ -89,7 +101,7 @@ def test_scores_that_could_do_more_than_the_threshold_are_pointed_out(run):
 def test_warnings_stand_at_the_top_and_among_the_limits(run):
     said = page(forged(run, [2.0] * 10, {"spot": [0.5] * 10})).words
     assert said.count("below 0.5: normals score higher than defects") == 2
-    assert said.count("More false alarms than promised") == 2
+    assert said.count("10 of 10 good tests raise one") == 2
     assert said.index("below 0.5") < said.index("In long use")
 
 
@@ -419,6 +431,16 @@ def test_an_unfinished_run_and_a_foreign_language_are_refused(run, workspace):
     (run.folder / "run.json").unlink()
     with pytest.raises(NotFitted):
         report.page(run)
+
+
+def test_a_heatmap_of_a_region_lies_where_the_region_does(run):
+    run.write("run.json", run.read("run.json") | {"region": [[0.5, 0.0], [1.0, 1.0]]})
+    ratio = report_pictures.ratio_map(report_facts.facts_of(run, "en"), 0, (48, 48))
+    assert (ratio[:, :24] == 0).all()
+    assert (ratio[:, 24:] > 0).any()
+    said = page(run).words
+    assert "50 % of each picture’s area" in said
+    assert "Outside the region of interest nothing is looked at." in said
 
 
 # --- beside it --------------------------------------------------------------------------------------------------------
