@@ -518,7 +518,17 @@ def _doctor(args: argparse.Namespace) -> None:
         small = sum(side < spot for side in report.defects)
         print(f"  {small} of {len(report.defects)} masked defects are smaller")
     if args.json:
-        store.write_json(args.json, doctor.as_json(report) | {"size": args.size, "smallest": spot})
+        told = [
+            {"kind": f.kind, "what": str(f.what), "why": str(f.why), "pictures": _suspects_json(f.suspects)}
+            for f in findings
+        ]
+        unusual = _suspects_json(report.unusual)
+        figures = {"pictures": report.pictures, "seconds": report.seconds, "size": args.size, "smallest": spot}
+        store.write_json(args.json, {**figures, "findings": told, "unusual": unusual, "defects": report.defects})
+
+
+def _suspects_json(suspects: Sequence[doctor.Suspect]) -> list[dict[str, str]]:
+    return [{"name": s.name, "sha256": s.digest, "note": str(s.note), "beside": s.beside} for s in suspects]
 
 
 def _worker(args: argparse.Namespace) -> None:
