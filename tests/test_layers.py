@@ -29,7 +29,7 @@ FLOORS = [
     {"batches", "results", "vetting", "decisions", "levels", "doubts", "changes"},
     {"request", "gaussian_study"},
     {"workflow"},
-    {"why", "learning", "directions", "studies", "search", "report", "report_*", "jobs", "exchange"},
+    {"why", "learning_curve", "directions", "studies", "search", "report", "report_*", "jobs", "exchange"},
     {"__main__"},
 ]  # fmt: skip
 TORCH_ROOMS = {
