@@ -37,6 +37,12 @@ METHODS: dict[str, Card] = {
         cross_fit=True, good_at="The simplest deep baseline: how far is the picture from its nearest normals? No heatmap.",
         source="Bergman et al. 2020, arXiv:2002.10445",
     ),
+    "autoencoder": Card(
+        "Autoencoder", "adlib.methods.autoencoder:Autoencoder", family="reconstruction", gives_map=True, needs=2, stages="",
+        cross_fit=False,
+        good_at="Worth trying on small grey pictures such as digits, and on parts that all lie alike; draws what it expected.",
+        source="Bergmann et al. 2018, arXiv:1807.02011",
+    ),
     "pixel_median": Card(
         "Pixel median", "adlib.methods.pixel_median:PixelMedian", family="baseline", gives_map=True, needs=2, stages="",
         cross_fit=True, good_at="The floor that every deep method must beat: compares pixels with the median normal.",

@@ -17,6 +17,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "gaussian": {},
     "knn": {"k": 3, "max_pictures": 20},
     "pixel_median": {"max_pictures": 8},
+    "autoencoder": {"size": 16, "width": 4, "code": 8, "epochs": 2, "max_pictures": 40},
 }
 # The same catalogue where a setting changes the way that is taken.
 ALSO: list[tuple[str, dict[str, Any]]] = [
@@ -24,6 +25,7 @@ ALSO: list[tuple[str, dict[str, Any]]] = [
     ("gaussian", {"reduction": "npca"}),
     ("gaussian", {"reduction": "pca", "variance": 0.9999}),
     ("gaussian", {"distance": "sed"}),
+    ("autoencoder", {"network": "dense", "size": 12, "code": 8, "epochs": 2, "max_pictures": 40, "noise": 0.0}),
     ("knn", {"levels": "all", "normalise": False, "max_pictures": 20}),
 ]
 CASES = [(key, QUICK.get(key, {})) for key in registry.METHODS] + ALSO

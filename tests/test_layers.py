@@ -37,12 +37,12 @@ FLOORS = [
     {"batches", "results", "vetting", "decisions"},
     {"request"},
     {"workflow"},
-    {"search", "report", "jobs", "exchange"},
+    {"search", "report", "jobs", "exchange", "experiments"},
     {"__main__"},
 ]
 TORCH_ROOMS = {
     "weights", "features", "networks", "states", "filterbank", "threads", "maps", "images", "store", "machine", "batches",
-    "workflow",
+    "workflow", "experiments",
 }  # and methods  # fmt: skip
 PAGES_MAY_CALL = {
     "contract", "workflow", "request", "batches", "results", "decisions", "jobs", "exchange", "report", "search", "store",

@@ -28,6 +28,7 @@ def _family(key: str) -> str:
     names = {
         "memory": t("fit.family_memory"),
         "density": t("fit.family_density"),
+        "reconstruction": t("fit.family_reconstruction"),
         "baseline": t("fit.family_baseline"),
     }
     return names.get(key, plain(key.replace("_", " ").capitalize()))
