@@ -18,6 +18,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "knn": {"k": 3, "max_pictures": 20},
     "pixel_median": {"max_pictures": 8},
     "autoencoder": {"size": 16, "width": 4, "code": 8, "epochs": 2, "max_pictures": 40},
+    "pixelcnn": {"size": 12, "levels": 4, "features": 6, "blocks": 1, "epochs": 2, "rate": 0.02, "max_pictures": 40},
+    "vae": {"network": "dense", "size": 12, "code": 4, "draws": 2, "noise": 0.0, "epochs": 3, "max_pictures": 40},
 }
 # The same catalogue where a setting changes the way that is taken.
 ALSO: list[tuple[str, dict[str, Any]]] = [
@@ -26,6 +28,18 @@ ALSO: list[tuple[str, dict[str, Any]]] = [
     ("gaussian", {"reduction": "pca", "variance": 0.9999}),
     ("gaussian", {"distance": "sed"}),
     ("autoencoder", {"network": "dense", "size": 12, "code": 8, "epochs": 2, "max_pictures": 40, "noise": 0.0}),
+    (
+        "vae",
+        {
+            "size": 16,
+            "width": 4,
+            "code": 4,
+            "epochs": 2,
+            "max_pictures": 40,
+            "likelihood": "gaussian",
+            "summary": "elbo",
+        },
+    ),
     ("knn", {"levels": "all", "normalise": False, "max_pictures": 20}),
 ]
 CASES = [(key, QUICK.get(key, {})) for key in registry.METHODS] + ALSO

@@ -34,7 +34,7 @@ FLOORS = [
     {"methods._*"},
     {"methods.*"},
     {"registry"},
-    {"batches", "results", "vetting", "decisions"},
+    {"batches", "results", "vetting", "decisions", "learning"},
     {"request"},
     {"workflow"},
     {"search", "report", "jobs", "exchange", "experiments"},
@@ -47,7 +47,7 @@ TORCH_ROOMS = {
 PAGES_MAY_CALL = {
     "contract", "workflow", "request", "batches", "results", "decisions", "jobs", "exchange", "report", "search", "store",
     "intake", "sources", "items", "arrays", "layouts", "datasets", "samples", "images", "registry", "weights", "machine",
-    "plots", "alt_text", "overlays", "projections", "thresholds", "metrics",
+    "plots", "alt_text", "overlays", "projections", "thresholds", "metrics", "learning",
 }  # fmt: skip
 
 CORE = sorted(path for path in (ROOT / "adlib").rglob("*.py") if path.name != "__init__.py")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from adlib.contract import DataError
 
 ROWS = 16  # pictures scored at once, always exactly so many: the same products for a picture alone and in any batch
+NETWORKS = ("auto", "dense", "convolutional")
 DENSE_SIDE = 32  # pixels: up to here a grey picture is small enough for a dense network
 MOST_UNITS = 512  # of a dense layer, so that its weights stay few on larger pictures
 
@@ -47,6 +48,38 @@ def resized(pixels: Tensor, side: int) -> Tensor:
     if pixels.shape[-2:] == (side, side):
         return pixels
     return F.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+def is_dense(network: str, side: int, grey: bool) -> bool:
+    """network: "auto", "dense" or "convolutional".  side: the longer one of a picture as it comes."""
+    return network == "dense" or (network == "auto" and grey and side <= DENSE_SIDE)
+
+
+def seen(pixels: Tensor, channels: int, side: int) -> Tensor:
+    """(B, 3, H, W) → (B, C, s, s): as a network sees them; without colour when none of the normals had any."""
+    return resized(pixels if channels == 3 else pixels.mean(1, keepdim=True), side)
+
+
+def drawn_back(drawn: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, C, s, s) → (B, 3, H, W) in [0, 1]: a network's picture as large as the one it was shown."""
+    large = F.interpolate(drawn, size=size, mode="bilinear", align_corners=False)
+    return large.clamp(0, 1).expand(-1, 3, -1, -1).contiguous()
+
+
+def encoder(channels: int, side: int, dense: bool, code: int, width: int, linear: bool = False) -> nn.Module:
+    """(B, C, s, s) → (B, code)."""
+    if dense:
+        pixels = channels * side * side
+        return Dense(pixels, min(pixels // 2, MOST_UNITS), code, linear=linear)
+    return Down(channels, side, width, code)
+
+
+def decoder(channels: int, side: int, dense: bool, code: int, width: int, linear: bool = False) -> nn.Module:
+    """(B, code) → values of (B, C, s, s)."""
+    if dense:
+        pixels = channels * side * side
+        return Dense(code, min(pixels // 2, MOST_UNITS), pixels, linear=linear)
+    return Up(channels, side, width, code)
 
 
 class Dense(nn.Module):
@@ -155,6 +188,14 @@ def traced(make: Callable[[], nn.Module], *shape: int) -> tuple[int, int, float]
 
 def weights_of(network: nn.Module) -> dict[str, Tensor]:
     return {f"network.{name}": value.detach().cpu().clone() for name, value in network.state_dict().items()}
+
+
+def shape_of(state: Mapping[str, Tensor], method: str) -> tuple[int, int, bool]:
+    """(channels, side, dense) of a state.  Raises DataError."""
+    channels, side, dense = whole(state, "shape", 3, method)
+    if channels not in (1, 3) or not 8 <= side <= 256 or dense > 1:
+        raise DataError("This is not a state of {method}: it holds no '{name}'.", method=method, name="shape")
+    return channels, side, bool(dense)
 
 
 def whole(state: Mapping[str, Tensor], name: str, length: int, method: str, most: int = 4096) -> list[int]:

@@ -70,6 +70,11 @@ def gather(normals: Images, side: Callable[[int, int, bool], int], most: int, se
     return held
 
 
+def mean_of(pictures: Tensor) -> Tensor:
+    """(N, C, s, s) → (C, s, s) float32, a few at a time."""
+    return torch.stack([some.float().sum(0) for some in pictures.split(256)]).sum(0) / len(pictures)
+
+
 def divided(n: int, seed: int) -> tuple[Tensor, Tensor]:
     """Indices of the normals to learn from, and of those that decide when to stop: at least one of each when n > 1."""
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed + 1))

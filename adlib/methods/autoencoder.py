@@ -9,32 +9,31 @@ from typing import Self, cast
 import torch
 from torch import Tensor, nn
 
-from adlib.contract import Cost, DataError, Images, Prediction, Tick, setting, silent
+from adlib.contract import Cost, Images, Prediction, Tick, setting, silent
 from adlib.maps import upsample_blur
 from adlib.methods._networks import (
-    DENSE_SIDE,
-    MOST_UNITS,
-    Dense,
-    Down,
-    Up,
+    NETWORKS,
+    decoder,
     device,
+    drawn_back,
+    encoder,
     filled,
     in_rows,
+    is_dense,
     native_side,
-    resized,
     seeded,
+    seen,
+    shape_of,
     traced,
     weights_of,
-    whole,
 )  # fmt: skip
 from adlib.methods._reading import count, part
 from adlib.methods._residual import MEASURES, SCORES, one_number, residual
 from adlib.methods._state import forget, learned
-from adlib.methods._training import Plan, descend, fit_bytes, gather, steps_of, train
+from adlib.methods._training import Plan, descend, fit_bytes, gather, mean_of, steps_of, train
 
 METHOD = "Autoencoder"
 NEEDS = 2
-NETWORKS = ("auto", "dense", "convolutional")
 
 
 class Net(nn.Module):
@@ -50,13 +49,8 @@ class Net(nn.Module):
         super().__init__()
         self.dense = dense
         self.register_buffer("mean", torch.zeros(channels, side, side))
-        if dense:
-            pixels = channels * side * side
-            units = min(pixels // 2, MOST_UNITS)
-            self.encoder: nn.Module = Dense(pixels, units, code, linear=linear)
-            self.decoder: nn.Module = Dense(code, units, pixels, linear=linear)
-        else:
-            self.encoder, self.decoder = Down(channels, side, width, code), Up(channels, side, width, code)
+        self.encoder = encoder(channels, side, dense, code, width, linear)
+        self.decoder = decoder(channels, side, dense, code, width, linear)
 
     def code(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.encoder(x - self.mean))
@@ -130,9 +124,6 @@ class Autoencoder:
 
     # --- the fit ---
 
-    def _dense(self, side: int, grey: bool) -> bool:
-        return self.network == "dense" or (self.network == "auto" and grey and side <= DENSE_SIDE)
-
     def _net(self, channels: int, side: int, dense: bool) -> Net:
         return Net(channels, side, dense, self.code, self.width)
 
@@ -143,13 +134,13 @@ class Autoencoder:
 
         def side(height: int, width: int, grey: bool) -> int:
             nonlocal dense
-            dense = self._dense(max(height, width), grey)
+            dense = is_dense(self.network, max(height, width), grey)
             return native_side(self.size, height, width, dense)
 
         pictures = gather(normals, side, self.max_pictures, self.seed, part(tick, 0.0, 0.1))
         shape = (pictures.shape[1], pictures.shape[2], dense)
         net = cast(Net, seeded(self.seed, lambda: self._net(*shape)))
-        net.mean.copy_(torch.stack([some.float().sum(0) for some in pictures.split(256)]).sum(0) / len(pictures))
+        net.mean.copy_(mean_of(pictures))
         net.to(device())
 
         chance = torch.Generator(device()).manual_seed(self.seed)
@@ -169,18 +160,13 @@ class Autoencoder:
 
     # --- scoring ---
 
-    def _seen(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) → (B, C, s, s): as the network sees them; without colour when none of the normals had any."""
-        channels, side = learned(self, "shape_")[:2]
-        return resized(pixels if channels == 3 else pixels.mean(1, keepdim=True), side)
-
     def score(self, pixels: Tensor) -> Prediction:
-        net, (_, side, dense) = learned(self, "network_"), learned(self, "shape_")
+        net, (channels, side, dense) = learned(self, "network_"), learned(self, "shape_")
         size = (pixels.shape[-2], pixels.shape[-1])
-        measure, summary = self._read(bool(dense))
+        measure, summary = self._read(dense)
 
         def work(some: Tensor) -> tuple[Tensor, Tensor]:
-            x = self._seen(some)
+            x = seen(some, channels, side)
             return residual(x, net(x), measure), net.code(x)
 
         grid, code = in_rows(pixels, work)
@@ -197,10 +183,9 @@ class Autoencoder:
 
     def reconstruct(self, pixels: Tensor) -> Tensor:
         """What the network draws in place of the pictures: (B, 3, H, W) in [0, 1].  Raises NotFitted."""
-        net = learned(self, "network_")
-        (drawn,) = in_rows(pixels, lambda some: (net(self._seen(some)).clamp(0, 1),))
-        back = nn.functional.interpolate(drawn, size=pixels.shape[-2:], mode="bilinear", align_corners=False)
-        return back.clamp(0, 1).expand(-1, 3, -1, -1)
+        net, (channels, side, _) = learned(self, "network_"), learned(self, "shape_")
+        (drawn,) = in_rows(pixels, lambda some: (net(seen(some, channels, side)),))
+        return drawn_back(drawn, (pixels.shape[-2], pixels.shape[-1]))
 
     # --- state and cost ---
 
@@ -209,15 +194,12 @@ class Autoencoder:
 
     def restore(self, state: Mapping[str, Tensor]) -> Self:
         forget(self)
-        channels, side, dense = whole(state, "shape", 3, METHOD)
-        if channels not in (1, 3) or not 8 <= side <= 256 or dense > 1:
-            raise DataError("This is not a state of {method}: it holds no '{name}'.", method=METHOD, name="shape")
-        self.network_ = filled(lambda: self._net(channels, side, bool(dense)), state, METHOD)
-        self.shape_ = (channels, side, dense)
+        shape = shape_of(state, METHOD)
+        self.network_, self.shape_ = filled(lambda: self._net(*shape), state, METHOD), shape
         return self
 
     def cost(self, n: int, height: int, width: int) -> Cost:
-        dense = self._dense(max(height, width), grey=False)
+        dense = is_dense(self.network, max(height, width), grey=False)
         side = native_side(self.size, height, width, dense)
         weights, made, operations = traced(lambda: self._net(3, side, dense), 3, side, side)
         n = min(n, self.max_pictures)
