@@ -21,6 +21,7 @@ from adlib import (
     decisions,
     doctor,
     doubts,
+    experiments,
     intake,
     jobs,
     metrics,
@@ -155,6 +156,36 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("pictures", metavar="DATASET_OR_FOLDER", help="id in the workspace, or a folder, zip or .npz")
     made.add_argument("--size", default=256, type=int, help="side of the network's square (default: 256)")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the findings here")
+
+    made = command(
+        "experiment", "repeat an experiment of the articles on labelled classes (MNIST, CIFAR-10)", _experiment
+    )
+    made.add_argument(
+        "which", choices=("one-vs-one", "one-class"), help="one class against one other, or against all others"
+    )
+    made.add_argument("--dataset", required=True, choices=experiments.DATASETS)
+    made.add_argument(
+        "--data",
+        required=True,
+        type=Path,
+        metavar="FILE_OR_DIR",
+        help="as the set is published, or a zip of class folders",
+    )
+    made.add_argument("--normal", default="1", metavar="CLASS", help="class to learn from (one-vs-one; default: 1)")
+    made.add_argument("--anomaly", default="9", metavar="CLASS", help="class to find out (one-vs-one; default: 9)")
+    made.add_argument("--classes", default="", metavar="0,1,2", help="normal classes to try (one-class; default: all)")
+    made.add_argument("--limit", type=int, metavar="N", help="at most so many pictures of each class to learn from")
+    made.add_argument("--method", default="autoencoder", metavar="KEY", help="one of `methods` (default: autoencoder)")
+    made.add_argument(
+        "--backbone", default="offline", metavar="NAME", help="for methods that use one (default: offline)"
+    )
+    made.add_argument("--weights", default="", metavar="FILE_OR_DIR", help="where to look for the weights first")
+    made.add_argument("--size", default=64, type=int, help="side that a backbone sees (default: 64)")
+    made.add_argument(
+        "--set", action="append", default=[], metavar="key=value", dest="settings", help="a setting of the method"
+    )
+    made.add_argument("--seed", default=0, type=int)
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
 
     made = command("worker", "work on queued fits (started by the dashboard by itself)", _worker)
     made.add_argument(
@@ -386,6 +417,27 @@ def _print_rules(compared: Sequence[rules.Outcome]) -> None:
             print(f"{'':<10}  {one.warning}")
 
 
+def _experiment(args: argparse.Namespace) -> None:
+    settings = registry.parse(args.method, args.settings)
+    backbone = None
+    if registry.uses_backbone(args.method):
+        from adlib import features
+
+        asked = Backbone(args.backbone, size=args.size, weights=args.weights)
+        backbone = features.resolve(asked, registry.card(args.method).stages)
+    setup = experiments.Setup(args.method, settings, backbone, args.seed)
+    classes = experiments.load(args.dataset, args.data)
+    if args.which == "one-class":
+        only = [name.strip() for name in args.classes.split(",") if name.strip()]
+        found = experiments.one_class(classes, setup, only, _tick, args.limit)
+    else:
+        found = experiments.one_vs_one(classes, args.normal, args.anomaly, setup, _tick, args.limit)
+    found = {"dataset": args.dataset, **found}
+    if args.json:
+        store.write_json(args.json, found)
+    print("\n".join(experiments.told(found)))
+
+
 def _pictures(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
@@ -518,7 +570,17 @@ def _doctor(args: argparse.Namespace) -> None:
         small = sum(side < spot for side in report.defects)
         print(f"  {small} of {len(report.defects)} masked defects are smaller")
     if args.json:
-        store.write_json(args.json, doctor.as_json(report) | {"size": args.size, "smallest": spot})
+        told = [
+            {"kind": f.kind, "what": str(f.what), "why": str(f.why), "pictures": _suspects_json(f.suspects)}
+            for f in findings
+        ]
+        unusual = _suspects_json(report.unusual)
+        figures = {"pictures": report.pictures, "seconds": report.seconds, "size": args.size, "smallest": spot}
+        store.write_json(args.json, {**figures, "findings": told, "unusual": unusual, "defects": report.defects})
+
+
+def _suspects_json(suspects: Sequence[doctor.Suspect]) -> list[dict[str, str]]:
+    return [{"name": s.name, "sha256": s.digest, "note": str(s.note), "beside": s.beside} for s in suspects]
 
 
 def _worker(args: argparse.Namespace) -> None:

@@ -52,6 +52,25 @@ HISTOGRAM_WORDS: Words = {
     "alt_group": "{group}: {n} pictures from {low:.2f} to {high:.2f}.",
     "alt_over": "{over} of them lie above the threshold of {threshold:.2f}.",
 }
+LOSS_WORDS: Words = {
+    "x": "Epoch",
+    "y": "Loss",
+    "fit": "normals it learns from",
+    "held_out": "held-out normals",
+    "best": "best epoch, kept",
+    "alt": "Loss by epoch, {n} epochs so far.",
+    "alt_curve": "{curve}: from {first:.3g} to {last:.3g}.",
+}
+
+
+def losses_text(curves: Mapping[str, Sequence[float]], words: Words = LOSS_WORDS) -> str:
+    """The loss curves in words."""
+    w = spoken(words, LOSS_WORDS)
+    said = [w["alt"].format(n=len(curves["epoch"]))]
+    for name in curves:
+        if name != "epoch":
+            said.append(w["alt_curve"].format(curve=w.get(name, name), first=curves[name][0], last=curves[name][-1]))
+    return " ".join(said)
 
 
 def roc_text(

@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -54,6 +55,23 @@ def pickled() -> DataError:
     )
 
 
+@dataclass(frozen=True)
+class Stack:
+    """The pictures of one split in one file.  pixels: (N, H, W) or (N, H, W, 3) uint8.  labels: (N,) whole numbers.
+
+    classes: their names, () = the numbers themselves.  start: how many of the split came before, in other files.
+    """
+
+    split: str
+    pixels: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...] = ()
+    start: int = 0
+
+    def kind(self, label: int) -> str:
+        return self.classes[label] if self.classes else str(int(label))
+
+
 def arrays(source: Path | bytes, name: str = "") -> Iterator[Item]:
     """The pictures of one file of numbers, or of a folder of them.
 
@@ -61,17 +79,23 @@ def arrays(source: Path | bytes, name: str = "") -> Iterator[Item]:
     idx files (.gz or not) or of CIFAR-10's binary version: the folder, or one of its files.
     name: what the person called it.  Raises DataError when something is missing, damaged or of another kind.
     """
+    for stack in stacks(source, name):
+        yield from _pictures(stack)
+
+
+def stacks(source: Path | bytes, name: str = "") -> Iterator[Stack]:
+    """The same as arrays, for whoever needs all of them at once.  Arguments and errors as in `arrays`."""
     if isinstance(source, bytes):
-        yield from from_files({name: source})
+        yield from _stacks({name: source})
         return
     folder = source if source.is_dir() else source.parent
     if source.is_file() and source.suffix.lower() == ".npz":
-        yield from from_files({source.name: source})
+        yield from _stacks({source.name: source})
         return
     files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file() and not is_npz(path.name)}
     if any(is_pickle(file) for file in files) and not any(is_arrays(file) for file in files):
         raise pickled()
-    yield from from_files({file: path for file, path in files.items() if is_arrays(file)})
+    yield from _stacks({file: path for file, path in files.items() if is_arrays(file)})
 
 
 def is_npz(name: str) -> bool:
@@ -80,6 +104,11 @@ def is_npz(name: str) -> bool:
 
 def from_files(files: Mapping[str, Path | bytes]) -> Iterator[Item]:
     """Pictures of files that belong together.  files: contents, or where they lie, by name."""
+    for stack in _stacks(files):
+        yield from _pictures(stack)
+
+
+def _stacks(files: Mapping[str, Path | bytes]) -> Iterator[Stack]:
     own = {PurePosixPath(name).name: source for name, source in files.items()}
     for name, source in own.items():
         if is_npz(name):
@@ -91,7 +120,7 @@ def from_files(files: Mapping[str, Path | bytes]) -> Iterator[Item]:
 # --- one kind of file each --------------------------------------------------------------------------------------------
 
 
-def _npz(source: Path | bytes, name: str) -> Iterator[Item]:
+def _npz(source: Path | bytes, name: str) -> Iterator[Stack]:
     try:
         with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as members:
             held = {info.filename.removesuffix(".npy"): info for info in members.infolist()}
@@ -105,7 +134,7 @@ def _npz(source: Path | bytes, name: str) -> Iterator[Item]:
         raise _damaged(name) from None
     for split in ("train", "test"):
         if f"x_{split}" in found and f"y_{split}" in found:
-            yield from _pictures(split, found[f"x_{split}"], found[f"y_{split}"].reshape(-1), name)
+            yield _checked(Stack(split, found[f"x_{split}"], found[f"y_{split}"].reshape(-1)), name)
 
 
 def _npy(members: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> np.ndarray:
@@ -122,7 +151,7 @@ def _npy(members: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> np.ndarr
     return np.frombuffer(rest, dtype).reshape(shape)
 
 
-def _idx(files: Mapping[str, Path | bytes]) -> Iterator[Item]:
+def _idx(files: Mapping[str, Path | bytes]) -> Iterator[Stack]:
     found: dict[tuple[str, str], str] = {}
     for name in sorted(files, reverse=True):  # "….gz" first, so that the same file unpacked takes its place
         if match := _IDX.fullmatch(name):
@@ -136,7 +165,8 @@ def _idx(files: Mapping[str, Path | bytes]) -> Iterator[Item]:
                 "'{name}' came without its pair: MNIST has one idx file of images and one of labels. Give both.",
                 name=images or labels,
             )
-        yield from _pictures(split, _idx_array(files[images], images), _idx_array(files[labels], labels), images)
+        stack = Stack(split, _idx_array(files[images], images), _idx_array(files[labels], labels))
+        yield _checked(stack, images)
 
 
 def _idx_array(source: Path | bytes, name: str) -> np.ndarray:
@@ -149,7 +179,7 @@ def _idx_array(source: Path | bytes, name: str) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(shape)
 
 
-def _cifar(files: Mapping[str, Path | bytes]) -> Iterator[Item]:
+def _cifar(files: Mapping[str, Path | bytes]) -> Iterator[Stack]:
     """Records of 3073 bytes: a label, then 32×32 of red, of green, of blue."""
     names: tuple[str, ...] = CIFAR10
     if _CIFAR_NAMES in files:
@@ -165,22 +195,24 @@ def _cifar(files: Mapping[str, Path | bytes]) -> Iterator[Item]:
         records = np.frombuffer(data, np.uint8).reshape(-1, 3073)
         split = "test" if name.startswith("test") else "train"
         pixels = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        yield from _pictures(split, pixels, records[:, 0], name, names, seen[split])
+        yield _checked(Stack(split, pixels, records[:, 0], names, seen[split]), name)
         seen[split] += len(records)
 
 
-def _pictures(
-    split: str, pixels: np.ndarray, labels: np.ndarray, name: str, classes: tuple[str, ...] = (), start: int = 0
-) -> Iterator[Item]:
-    """pixels: (N, H, W) or (N, H, W, 3) uint8.  labels: (N,) whole numbers.  Numbered within the split."""
+def _checked(stack: Stack, name: str) -> Stack:
+    pixels = stack.pixels
     shaped = pixels.ndim == 3 or (pixels.ndim == 4 and pixels.shape[3] == 3)
-    if pixels.dtype != np.uint8 or not shaped or labels.shape != pixels.shape[:1] or 0 in pixels.shape:
+    if pixels.dtype != np.uint8 or not shaped or stack.labels.shape != pixels.shape[:1] or 0 in pixels.shape:
         raise _damaged(name)
-    for i, (picture, label) in enumerate(zip(pixels, labels, strict=True), start=start):
+    return stack
+
+
+def _pictures(stack: Stack) -> Iterator[Item]:
+    """As PNG, numbered within the split."""
+    for i, (picture, label) in enumerate(zip(stack.pixels, stack.labels, strict=True), start=stack.start):
         buffer = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(picture)).save(buffer, "PNG", compress_level=1)
-        kind = classes[label] if classes else str(int(label))
-        yield Item(f"{split}/{kind}/{i:05d}.png", buffer.getvalue())
+        yield Item(f"{stack.split}/{stack.kind(label)}/{i:05d}.png", buffer.getvalue())
 
 
 def _unpacked(source: Path | bytes, name: str) -> bytes:

@@ -30,7 +30,8 @@ class Side:
 class Change:
     """before, after: on the same tests.  moved: names of the pictures that were taken over and count on neither side.
 
-    normal, defect: how many tests both sides rest on.
+    normal, defect: how many tests both sides rest on.  sets_line: a moved picture alone lifted the later threshold: it is
+    the largest of too few held-out scores, and hides defects that lie below it.
     """
 
     before: Side
@@ -38,6 +39,7 @@ class Change:
     moved: tuple[str, ...]
     normal: int
     defect: int
+    sets_line: bool
 
 
 def of(run: store.Run) -> Change | None:
@@ -53,7 +55,8 @@ def of(run: store.Run) -> Change | None:
     if not earlier.finished or any(earlier.card[name] != run.card[name] for name in _SAME):
         return None
     before, after = _rows(earlier), _rows(run)
-    own = {row["digest"] for row in run.read("normals.json") or []}
+    normals = run.read("normals.json") or []
+    own = {row["digest"] for row in normals}
     common = sorted((before.keys() & after.keys()) - own)
     if not common:
         return None
@@ -61,7 +64,9 @@ def of(run: store.Run) -> Change | None:
     labels = np.array([before[digest]["label"] for digest in common])
     normal = int((labels == 0).sum())
     sides = (_side(earlier, before, common, labels), _side(run, after, common, labels))
-    return Change(*sides, moved, normal, len(labels) - normal)
+    line = calibration_of(run).threshold.value
+    sets_line = any(row["score"] is not None and row["score"] >= line for row in normals if row["digest"] in before)
+    return Change(*sides, moved, normal, len(labels) - normal, sets_line)
 
 
 def _parent(run: store.Run) -> dict[str, Any] | None:

@@ -347,6 +347,8 @@ class Tick(Protocol):
     """Progress.  Called between batches and inside long loops, at least once a second; raises Stopped on request.
 
     fraction: share of the step that is done, in [0, 1].  message: a sentence template.  numbers: its values.
+    A network that is trained hands over two more, once an epoch, which the run keeps (`adlib.learning`):
+    losses: {name: value}; pictures: (K, h, w, 3) uint8, what it makes of a few normals, now and then.
     """
 
     def __call__(self, fraction: float, message: str, /, **numbers: Any) -> None: ...

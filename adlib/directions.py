@@ -17,7 +17,7 @@ import numpy as np
 from adlib import metrics, store, thresholds, why, workflow
 from adlib.batches import divide, part, predictions
 from adlib.contract import AdlibError, Backbone, Sample, Sentence, Tick, say, silent
-from adlib.learning import WORTH, pictures_of
+from adlib.learning_curve import WORTH, pictures_of
 from adlib.workflow import Fitted
 
 SHARES = (1.0, 0.999, 0.99, 0.95, 0.9, 0.5, 0.1, 0.05, 0.01, 0.001, 0.0001)

@@ -11,6 +11,7 @@ import numpy as np
 
 from adlib import lines, registry, rules, store
 from adlib.contract import Sentence, say
+from adlib.results import calibration_of
 
 METHOD = "gaussian"
 
@@ -20,7 +21,7 @@ class Level:
     """stage: of the network, as on the Fit page.  dimension: directions after any reduction.  shrinkage: in [0, 1].
 
     line: of this level's distance.  held_out, good: (alarms, pictures) among held-out normals and good tests; held-out
-    normals of a cross-fitted run are left out, (0, 0), because their distances are not kept by level.
+    normals of a cross-fitted run of several levels are left out, (0, 0): their distances are not kept by level.
     expected: the chi-square law's rate.  holds: False when the alarms cannot be explained by that rate.
     """
 
@@ -75,6 +76,9 @@ def by_level(run: store.Run, alpha: float) -> list[Level]:
         for rows in (normals, tests):
             away = np.linalg.norm((rows[:, part] - mean) @ factor, axis=1)
             counts.append((int((away > line.value).sum()), len(away)))
+        if not counts[0][1] and len(lengths) == 1:  # then the score is the distance, and calibration kept it
+            scores = np.array(calibration_of(run).scores)
+            counts[0] = int((scores > line.value).sum()), len(scores)
         holds = all(not total or rules.at_least(k, total, alpha) >= rules.ALARMING for k, total in counts)
         found.append(Level(stage, factor.shape[1], rho, alpha, line.value, counts[0], counts[1], holds))
     return found

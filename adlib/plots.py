@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adlib.alt_text import BOXES_WORDS, HISTOGRAM_WORDS, PR_WORDS, ROC_WORDS, Words, in_order, spoken
+from adlib.alt_text import BOXES_WORDS, HISTOGRAM_WORDS, LOSS_WORDS, PR_WORDS, ROC_WORDS, Words, in_order, spoken
 from adlib.overlays import heat_only as heat_only
 from adlib.overlays import inferno as inferno
 from adlib.overlays import legend_png as legend_png
@@ -144,6 +144,33 @@ def histogram(
     _dress(figure, w["x"], w["y"], height=320)
     _scale(figure, *span)
     figure.update_yaxes(rangemode="tozero")
+    return figure
+
+
+def losses(curves: Mapping[str, Sequence[float]], words: Words = LOSS_WORDS) -> Figure:
+    """Loss by epoch, as `learning.curves` gives it; a held-out loss carries a mark at its best epoch.
+
+    The axis is logarithmic while every value is above 0.
+    """
+    import plotly.graph_objects as go
+
+    w = spoken(words, LOSS_WORDS)
+    figure = go.Figure()
+    names = [name for name in curves if name != "epoch"]
+    looks = [(BLUE, "solid"), (VERMILLION, "dash"), (GREEN, "dot"), (GREY, "dashdot")]
+    for name, (colour, dash) in zip(names, looks, strict=False):
+        _line(figure, curves["epoch"], curves[name], w.get(name, name), colour, dash=dash)
+    figure.update_traces(hovertemplate="%{x:.0f}: %{y:.4g}<extra></extra>")
+    if held := curves.get("held_out"):
+        at = int(np.argmin(held))
+        figure.add_scatter(
+            x=[curves["epoch"][at]], y=[held[at]], name=_safe(w["best"]), mode="markers", cliponaxis=False,
+            marker={"color": VERMILLION, "symbol": "diamond", "size": 11, "line": {"color": "white", "width": 1.5}},
+            hovertemplate="%{x:.0f}: %{y:.4g}<extra></extra>",
+        )  # fmt: skip
+    _dress(figure, w["x"], w["y"], height=260)
+    if all(value > 0 for name in names for value in curves[name]):
+        figure.update_yaxes(type="log")
     return figure
 
 

@@ -58,6 +58,25 @@ METHODS: dict[str, Card] = {
         cross_fit=True, good_at="A likelihood with a width that the normals choose themselves. No heatmap.",
         source="Parzen 1962; scikit-learn",
     ),
+    "autoencoder": Card(
+        "Autoencoder", "adlib.methods.autoencoder:Autoencoder", family="reconstruction", gives_map=True, needs=2, stages="",
+        cross_fit=False,
+        good_at="Worth trying on small grey pictures such as digits, and on parts that all lie alike; draws what it expected.",
+        source="Bergmann et al. 2018, arXiv:1807.02011",
+    ),
+    "vae": Card(
+        "Variational autoencoder", "adlib.methods.vae:VAE", family="reconstruction", gives_map=True, needs=2, stages="",
+        cross_fit=False,
+        good_at="Worth trying where normals differ in few ways, such as handwriting; a defect counts by how improbable it is.",
+        source="Kingma & Welling 2014, arXiv:1312.6114; An & Cho 2015",
+    ),
+    "pixelcnn": Card(
+        "PixelCNN", "adlib.methods.pixelcnn:PixelCNN", family="reconstruction", gives_map=True, needs=2, stages="",
+        cross_fit=False,
+        good_at="To learn from: exact probabilities, and their paradox, that a strange picture simpler than the normals "
+        "is more probable than they are.",
+        source="van den Oord et al. 2016, arXiv:1601.06759",
+    ),
     "pixel_median": Card(
         "Pixel median", "adlib.methods.pixel_median:PixelMedian", family="baseline", gives_map=True, needs=2, stages="",
         cross_fit=True, good_at="The floor that every deep method must beat: compares pixels with the median normal.",

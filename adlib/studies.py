@@ -12,7 +12,7 @@ from typing import Any
 from adlib import store
 from adlib.contract import DataError, NotFitted, Tick, silent
 
-STUDIES = {"curve": "adlib.learning", "directions": "adlib.directions", "chi_square": "adlib.gaussian_study"}
+STUDIES = {"curve": "adlib.learning_curve", "directions": "adlib.directions", "chi_square": "adlib.gaussian_study"}
 
 
 def offered(run: store.Run) -> list[str]:

@@ -54,25 +54,26 @@ def twins(prints: np.ndarray, block: int = 512) -> list[tuple[int, int, float]]:
     np.clip(own, -reach, reach, out=own)  # two parts with the same defect at the same place are no copies
     own -= own.mean(axis=1, keepdims=True)
     own /= np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-6)
-    close: list[tuple[int, int, float]] = []
     usual = np.empty(n)
     rank = min(_RANK, n - 2)
     for start in range(0, n, block):
         likeness = own[start : start + block] @ own.T
-        rows = np.arange(len(likeness))
-        likeness[rows, start + rows] = -1
+        likeness[np.arange(len(likeness)), start + np.arange(len(likeness))] = -1
         usual[start : start + block] = np.partition(likeness, n - 1 - rank, axis=1)[:, n - 1 - rank]
-        for i, j in np.argwhere(likeness > TWIN):
-            if start + i < j:
-                close.append((int(start + i), int(j), float(likeness[i, j])))
     z = np.arctanh(np.clip(usual, -0.999, 0.999))
-    line = np.tanh(max(np.median(z) + _APART, np.median(z) + 4 * _MAD * np.median(np.abs(z - np.median(z)))))
-    first: dict[int, tuple[int, int, float]] = {}
-    for i, j, likeness_ in sorted(close):
-        own_line = np.tanh(max(z[i], z[j]) + _APART)  # a picture in a dense crowd needs more to be a copy
-        if likeness_ > max(line, own_line) and i not in first:
-            first.setdefault(j, (i, j, likeness_))
-    return sorted(first.values(), key=lambda pair: -pair[2])
+    spread = max(_APART, 4 * _MAD * float(np.median(np.abs(z - np.median(z)))))
+    line = np.tanh(np.maximum(z + _APART, np.median(z) + spread))  # a picture in a dense crowd needs more to be a copy
+    twin = np.full(n, -1)
+    how = np.zeros(n)
+    for i in range(n - 1):
+        if twin[i] >= 0:
+            continue  # what is like a copy is like its original, or nothing much
+        likeness = own[i + 1 :] @ own[i]
+        hits = np.flatnonzero((likeness > TWIN) & (likeness > np.maximum(line[i], line[i + 1 :]))) + i + 1
+        fresh = hits[twin[hits] < 0]
+        twin[fresh], how[fresh] = i, likeness[fresh - i - 1]
+    found = np.flatnonzero(twin >= 0)
+    return sorted(((int(twin[j]), int(j), float(how[j])) for j in found), key=lambda pair: -pair[2])
 
 
 # --- strangers --------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from adlib import curation, datasets, machine, regions, registry, store, thresholds
+from adlib import curation, datasets, learning, machine, regions, registry, store, thresholds
 from adlib.batches import (
     Batches,
     data_hash,
@@ -97,6 +97,7 @@ def fit(request: Request, dataset: store.Dataset, run: store.Run, tick: Tick = s
     run.json is written last; a stopped or failed fit leaves a folder that is never listed.
     Raises DataError, WeightsMissing, TooLarge, Stopped.
     """
+    tick = learning.recorded(run, tick)
     tick(0.0, "reading the list of pictures")
     if request.region is None:
         request = dataclasses.replace(request, region=curation.region(dataset))

@@ -51,6 +51,7 @@ def held(dataset: store.Dataset) -> None:
     samples, left_out = state.samples(dataset)
     contents.figures(dataset, samples)
     contents.guessed(dataset)
+    contents.version(dataset)
     with views.error_box():
         contents.split(dataset, samples)
         if st.button(t("data.next"), type="primary", key="primary-fit", icon=":material/arrow_forward:"):

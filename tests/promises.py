@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from adlib.contract import Batch, DataError, Detector, NotFitted, Prediction, Sentence, Stopped
+from adlib.contract import Batch, DataError, Detector, Explains, NotFitted, Prediction, Reconstructs, Sentence, Stopped
 
 SIZE = 64
 
@@ -261,6 +261,35 @@ def check_no_warning_is_given(subject: Subject) -> None:
         detector.score(parts(2, seed=7))
         subject.make(0).restore(detector.state())
     assert not heard, f"a warning: {heard[0].message}"
+
+
+def check_what_it_tells_besides_is_about_its_own_score(subject: Subject) -> None:
+    """`explain` and `reconstruct` may be left out; a detector that offers them keeps to the contract."""
+    normals = parts(6)
+    detector = subject.fitted(normals)
+    tests = torch.cat([parts(2, seed=7), damaged(parts(1, seed=8))])
+    scores = detector.score(tests).scores
+    if isinstance(detector, Explains):
+        told = detector.explain(tests)
+        assert len(told) == len(tests)
+        assert told == [one for i in range(3) for one in detector.explain(tests[i : i + 1])], "it depends on the batch"
+        for one, score in zip(told, scores, strict=True):
+            for nearest in (one.picture, one.place):
+                if nearest is not None:
+                    assert 0 <= nearest.normal < len(normals), "it names a normal that there is not"
+                    assert nearest.distance >= 0
+                    ends = [*(nearest.here or ()), *(nearest.there or ())]
+                    assert all(0 <= end <= 1 for end in ends), "a place lies outside the picture"
+            assert not one.levels or sum(one.levels) == pytest.approx(score, rel=1e-5), "levels do not sum to the score"
+    if isinstance(detector, Reconstructs):
+        rebuilt = detector.reconstruct(tests)
+        assert rebuilt.shape == tests.shape
+        assert 0 <= rebuilt.min() <= rebuilt.max() <= 1
+    assert np.array_equal(detector.score(tests).scores, scores), "telling changed what it says"
+    for name in ("explain", "reconstruct"):
+        if hasattr(detector, name):
+            with pytest.raises(NotFitted):
+                getattr(subject.make(0), name)(tests)
 
 
 PROMISES = {name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")}

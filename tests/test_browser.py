@@ -12,7 +12,7 @@ import pytest
 from kit_pages import finished_run, part, png, tiny_dataset, tiny_items
 from PIL import Image
 
-from adlib import jobs, store
+from adlib import curation, jobs, store
 from browser import FLAGS, Visitor, chromium, served, word
 
 FINISHED = word("fit.done").partition(".")[0]
@@ -365,3 +365,28 @@ def test_a_threshold_moved_in_the_browser_redraws_only_its_part(visit, run):
     thumb.press("End")
     visitor.until(lambda: visitor.sees("Set by hand"), "the counts did not follow the line")
     visitor.until(lambda: visitor.sees(word("evaluate.use_line")), "the line cannot be kept")
+
+
+def test_a_region_is_drawn_by_hand_or_by_numbers_and_kept(visit, plates, here):
+    """Drag, undo, then the same by keyboard alone; nobody who cannot see or point is shut out."""
+    visitor = visit()
+    visitor.open("data", dataset=plates)
+    visitor.page.locator(".st-key-region summary").click()
+    sheet = visitor.page.locator("svg.sheet")
+    sheet.scroll_into_view_if_needed()
+    visitor.settle()
+    box = sheet.bounding_box()
+    visitor.page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.2 * box["height"])
+    visitor.page.mouse.down()
+    visitor.page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.8 * box["height"], steps=4)
+    visitor.page.mouse.up()
+    assert visitor.sees(word("drawing.share").replace("{share}", "30"))
+    visitor.page.locator(".drawing .undo").press("Enter")
+    visitor.page.locator(".drawing .add").press("Enter")
+    visitor.page.get_by_label(word("drawing.across", k=1)).fill("10")
+    visitor.page.get_by_label(word("drawing.across", k=1)).press("Tab")
+    assert visitor.violations() == []
+    visitor.page.locator(".drawing .save").press("Enter")
+    visitor.until(lambda: curation.region(store.Dataset.open(plates)) != (), "the region was not kept")
+    assert curation.region(store.Dataset.open(plates)) == ((0.1, 0.25), (0.75, 0.75))
+    curation.set_region(store.Dataset.open(plates), ())

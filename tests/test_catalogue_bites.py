@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adlib.contract import Cost, DataError, Images, NotFitted, Prediction, Tick, setting, silent
+from adlib.contract import Cost, DataError, Explanation, Images, Nearest, NotFitted, Prediction, Tick, setting, silent
 from promises import PROMISES, Subject
 
 
@@ -247,6 +247,34 @@ class Warns(Honest):
         return super().score(pixels)
 
 
+class NamesAStranger(Honest):
+    def explain(self, pixels: Tensor) -> list[Explanation]:
+        self.state()
+        return [Explanation(picture=Nearest(6, 1.0))] * len(pixels)
+
+
+class PointsBeyondTheEdge(Honest):
+    def explain(self, pixels: Tensor) -> list[Explanation]:
+        self.state()
+        return [Explanation(place=Nearest(0, 1.0, (0.5, 0.5), (0.5, 64.0)))] * len(pixels)
+
+
+class LevelsThatDoNotAddUp(Honest):
+    def explain(self, pixels: Tensor) -> list[Explanation]:
+        return [Explanation(levels=(2 * float(score),)) for score in self.score(pixels).scores]
+
+
+class ExplainsBeforeItIsFitted(Honest):
+    def explain(self, pixels: Tensor) -> list[Explanation]:
+        return [Explanation()] * len(pixels)
+
+
+class RebuildsBeyondWhite(Honest):
+    def reconstruct(self, pixels: Tensor) -> Tensor:
+        self.state()
+        return 2 * pixels
+
+
 FAULTS = {
     "a_second_fit_forgets_the_first": (RemembersAnEarlierFit,),
     "a_restored_detector_scores_the_same_to_the_bit": (LosesDigitsInItsState,),
@@ -264,6 +292,13 @@ FAULTS = {
     "memory_does_not_grow_with_the_normals": (StacksAllNormals,),
     "settings_are_described": (HasABareSetting, HasADefaultOutOfBounds),
     "no_warning_is_given": (Warns,),
+    "what_it_tells_besides_is_about_its_own_score": (
+        NamesAStranger,
+        PointsBeyondTheEdge,
+        LevelsThatDoNotAddUp,
+        ExplainsBeforeItIsFitted,
+        RebuildsBeyondWhite,
+    ),
 }
 
 

@@ -139,6 +139,24 @@ def test_before_and_after_rest_on_the_same_tests_without_the_moved_one():
     assert changes.of(first) is None
 
 
+def test_a_moved_picture_that_sets_the_threshold_alone_is_called_out():
+    made = dataset(normals=12, good=5)
+    first, chosen = fitted(made), good_test(made)
+    second = fitted(datasets.take_over(made, chosen.digest, first.id))
+    normals, line = second.read("normals.json"), second.read("calibration.json")["threshold"]["value"]
+    for score, alone in ((line, True), (line / 2, False)):
+        rows = [{**row, "score": score} if row["digest"] == chosen.digest else row for row in normals]
+        second.write("normals.json", rows)
+        assert changes.of(second).sets_line is alone
+
+
+def test_the_same_move_twice_is_one_version():
+    made = dataset()
+    chosen = good_test(made).digest
+    assert datasets.take_over(made, chosen, "run").id == datasets.take_over(made, chosen, "run").id
+    assert datasets.take_over(made, chosen, "other").id != datasets.take_over(made, chosen, "run").id
+
+
 def test_another_request_on_the_new_version_is_not_compared():
     made = dataset()
     first = fitted(made)

@@ -21,6 +21,9 @@ QUICK: dict[str, dict[str, Any]] = {
     "isolation_forest": {"trees": 60, "dimensions": 4, "max_pictures": 20},
     "kde": {"dimensions": 4, "max_pictures": 20},
     "pixel_median": {"max_pictures": 8},
+    "autoencoder": {"size": 16, "width": 4, "code": 8, "epochs": 2, "max_pictures": 40},
+    "pixelcnn": {"size": 12, "levels": 4, "features": 6, "blocks": 1, "epochs": 2, "rate": 0.02, "max_pictures": 40},
+    "vae": {"network": "dense", "size": 12, "code": 4, "draws": 2, "noise": 0.0, "epochs": 3, "max_pictures": 40},
 }
 # The same catalogue where a setting changes the way that is taken.
 ALSO: list[tuple[str, dict[str, Any]]] = [
@@ -30,6 +33,19 @@ ALSO: list[tuple[str, dict[str, Any]]] = [
     ("gaussian", {"distance": "sed"}),
     ("ocsvm", {"levels": "all", "scaling": "unit length", "dimensions": 6}),
     ("kde", {"dimensions": 0, "bandwidth": 0.5}),
+    ("autoencoder", {"network": "dense", "size": 12, "code": 8, "epochs": 2, "max_pictures": 40, "noise": 0.0}),
+    (
+        "vae",
+        {
+            "size": 16,
+            "width": 4,
+            "code": 4,
+            "epochs": 2,
+            "max_pictures": 40,
+            "likelihood": "gaussian",
+            "summary": "elbo",
+        },
+    ),
     ("knn", {"levels": "all", "normalise": False, "max_pictures": 20}),
 ]
 CASES = [(key, QUICK.get(key, {})) for key in registry.METHODS] + ALSO

@@ -91,6 +91,10 @@ def test_one_level_has_a_chi_square_line_that_can_be_taken(fitted):
     made = decisions.use_rule(run, "chi2")
     assert made.threshold.value == lines.chi_square(0.01, seen.dimension, seen.shrinkage, seen.fitted).value
     assert made.threshold.key == "chi2"
+    (level,) = levels.by_level(run, 0.01)
+    over = sum(score > level.line for score in made.scores)
+    assert level.held_out == (over, 30), "one level's distance is the score, and scores of held-out normals are kept"
+    assert (level.dimension, level.line) == (seen.dimension, made.threshold.value)
 
 
 def test_a_sum_of_levels_and_another_distance_have_no_law_and_say_so(fitted):

@@ -26,22 +26,22 @@ FLOORS = [
     {"methods._*"},
     {"methods.*"},
     {"registry"},
-    {"batches", "results", "vetting", "decisions", "levels", "doubts", "changes"},
+    {"batches", "results", "vetting", "decisions", "levels", "doubts", "changes", "learning"},
     {"request", "gaussian_study"},
     {"workflow"},
-    {"why", "learning", "directions", "studies", "search", "report", "report_*", "jobs", "exchange"},
+    {"why", "learning_curve", "directions", "studies", "search", "report", "report_*", "jobs", "exchange", "experiments"},
     {"__main__"},
 ]  # fmt: skip
 TORCH_ROOMS = {
     "weights", "features", "networks", "states", "filterbank", "threads", "maps", "images", "store", "machine", "batches",
-    "workflow", "gaussian_study", "remembered",
+    "workflow", "gaussian_study", "remembered", "experiments",
 }  # and methods  # fmt: skip
 PAGES_MAY_CALL = {
     "contract", "workflow", "request", "batches", "results", "decisions", "jobs", "exchange", "report", "search", "store",
     "intake", "sources", "items", "arrays", "layouts", "datasets", "samples", "images", "registry", "weights", "machine",
     "plots", "alt_text", "overlays", "projections", "thresholds", "metrics", "rules", "levels", "doubts", "wording",
     "changes", "why", "studies", "study_plots",
-    "regions", "curation", "doctor",
+    "regions", "curation", "doctor", "learning",
 }  # fmt: skip
 
 CORE = sorted(path for path in (ROOT / "adlib").rglob("*.py") if path.name != "__init__.py")

@@ -7,7 +7,7 @@ import io
 from kit_pages import finished_run, open_page, part, png, texts, tiny_dataset, tiny_items
 from PIL import Image
 
-from adlib import curation, datasets, doctor, regions, store
+from adlib import curation, datasets, doctor, intake, regions, store
 from adlib.contract import say
 
 
@@ -75,6 +75,7 @@ def test_a_whole_finding_can_be_left_out_and_single_pictures_taken_back():
     back = [key for key in keys(at) if key.startswith("back-")]
     at.button(back[0]).click().run()
     assert len(curation.excluded(store.Dataset.open(dataset.id))) == 1
+    at.button("out-all-dark" if "out-all-dark" in keys(at) else next(k for k in keys(at) if "dark-" in k)).click().run()
     at.button("all-back").click().run()
     assert curation.excluded(store.Dataset.open(dataset.id)) == {}
 
@@ -82,8 +83,11 @@ def test_a_whole_finding_can_be_left_out_and_single_pictures_taken_back():
 def test_a_check_of_before_says_that_the_pictures_have_changed():
     dataset = tiny_dataset()
     opened(dataset)
+    changed = "have changed since this check"
     curation.exclude(dataset, [datasets.samples(dataset)[0][0].digest], say("left out by hand"))
-    assert "have changed since this check" in texts(opened(dataset, checked=False))
+    assert changed not in texts(opened(dataset, checked=False))  # what it says of the others stands
+    intake.take(store.Dataset.open(dataset.id), intake.from_uploads([("train/good/new.png", png(part(99)))]))
+    assert changed in texts(opened(dataset, checked=False))
 
 
 def test_the_unusual_normals_and_the_smallest_defect_are_shown():

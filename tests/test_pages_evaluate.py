@@ -101,20 +101,27 @@ def test_a_threshold_set_by_hand_can_be_kept_and_taken_back(run):
 
 
 @pytest.mark.parametrize("lang", ["en", "ja"])
-def test_rules_stand_side_by_side_and_one_can_be_kept_and_taken_back(lang, run):
+def test_rules_stand_side_by_side_with_the_one_in_use_marked(lang, run):
     at = opened(run, lang=lang)
+    assert not at.exception
     (table,) = [frame.value for frame in at.dataframe]
-    assert len(table) == 6, "all but chi-square, which PixelMedian has no law for"
-    assert sum(name.startswith("▶") for name in table.iloc[:, 0]) >= 1
-    at.session_state[f"rule-{run.id}"] = "cost"
-    at.run()
-    assert decisions.learned(run).threshold.key == run.read("calibration.json")["threshold"]["key"] == "quantile"
+    assert len(table) == 6, "all but chi-square, for which the pixel median has no law"
+    used = {"en": "▶ False-alarm rate", "ja": "▶ 誤検出率"}[lang]
+    assert table.iloc[0, 0] == used
+    assert set(table.iloc[3:, -1]) == {{"en": "tests, in folds", "ja": "テストを分割"}[lang]}
+
+
+def test_a_rule_can_be_kept_and_taken_back(run):
+    at = opened(run)
+    at.selectbox(f"rule-{run.id}").set_value("cost").run()
+    assert "Judged in folds" in said(at)
+    assert run.read("calibration.json")["threshold"]["key"] == "quantile", "looking changes nothing"
     at.button("use-line").click().run()
     at.run()
     assert not at.exception
     assert run.read("calibration.json")["threshold"]["key"] == "cost"
-    mark = {"en": "oracle: chosen on the tests themselves", "ja": "参考値"}[lang]
-    assert said(at).count(mark) >= 3, "beside the decision and both rates"
+    assert said(at).count("oracle: chosen on the tests themselves") >= 4, "beside decision, F1 and both rates"
+    assert any(name.startswith("▶ Lowest cost") for name in at.dataframe[0].value.iloc[:, 0])
     at.button("use-learned").click().run()
     assert not decisions.is_by_hand(run)
 

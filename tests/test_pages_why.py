@@ -141,6 +141,16 @@ def test_a_false_alarm_is_taken_into_the_normals_and_compared_when_fitted(lang, 
     assert ("It counts on neither side" if lang == "en" else "どちらの集計にも含みません") in said(at)
 
 
+def test_the_data_page_says_how_a_later_version_came_to_be(workspace):
+    from adlib import datasets
+
+    first = tiny_dataset()
+    good = next(s for s in datasets.samples(first)[0] if s.split == "test" and s.label == 0)
+    later = datasets.take_over(first, good.digest)
+    assert "A later version: 1 good test" in said(open_page("data", dataset=later.id).run())
+    assert "A later version" not in said(open_page("data", dataset=first.id).run())
+
+
 def test_neither_a_missed_defect_nor_a_set_that_is_gone_offers_to_be_taken_over(run):
     decisions.set_by_hand(run, worst(run)["score"])
     at = on_tab(run, "Mistakes")

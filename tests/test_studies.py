@@ -12,7 +12,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 from test_jobs import until
 
-from adlib import directions, features, jobs, learning, registry, remembered, store, studies, workflow
+from adlib import directions, features, jobs, learning_curve, registry, remembered, store, studies, workflow
 from adlib.__main__ import main
 from adlib.contract import AdlibError, Backbone, DataError, NotFitted, Stopped
 from promises import Pictures, parts
@@ -42,13 +42,13 @@ def planted(curve, noise: float, seed: int = 0, repeats: int = 3) -> np.ndarray:
 
 
 def test_a_saturated_curve_is_enough():
-    answer, why = learning.verdict(SIZES, planted([0.7, 0.85, 0.93, 0.95, 0.951], 0.001))
+    answer, why = learning_curve.verdict(SIZES, planted([0.7, 0.85, 0.93, 0.95, 0.951], 0.001))
     assert answer == "enough"
     assert "from 40 to 80" in str(why)
 
 
 def test_a_rising_curve_asks_for_more():
-    answer, why = learning.verdict(SIZES, planted([0.6, 0.68, 0.76, 0.84, 0.92], 0.002))
+    answer, why = learning_curve.verdict(SIZES, planted([0.6, 0.68, 0.76, 0.84, 0.92], 0.002))
     assert answer == "more"
     assert "7." in str(why) or "8." in str(why), "the gain of about eight points is named"
 
@@ -59,26 +59,26 @@ def test_a_noisy_curve_is_not_decided_by_its_noise(seed):
     swing = np.array([0.06, -0.06, 0.01]) * rng.uniform(0.8, 1.2)
     values = np.full((3, 5), 0.8)
     values[:, -1] += swing
-    assert learning.verdict(SIZES, values)[0] == "unclear"
+    assert learning_curve.verdict(SIZES, values)[0] == "unclear"
 
 
 def test_false_alarms_that_still_fall_ask_for_more_and_say_what_cannot_be_known():
-    answer, why = learning.verdict(SIZES, planted([0.4, 0.3, 0.2, 0.12, 0.05], 0.001), "false_alarms")
+    answer, why = learning_curve.verdict(SIZES, planted([0.4, 0.3, 0.2, 0.12, 0.05], 0.001), "false_alarms")
     assert answer == "more"
     assert "Without labelled defects" in str(why)
-    assert learning.verdict(SIZES, planted([0.4, 0.1, 0.02, 0.01, 0.01], 0.0), "false_alarms")[0] == "enough"
+    assert learning_curve.verdict(SIZES, planted([0.4, 0.1, 0.02, 0.01, 0.01], 0.0), "false_alarms")[0] == "enough"
 
 
 def test_the_gain_is_that_of_the_last_doubling_whatever_the_last_size():
     logarithmic = np.log2([[5, 10, 20, 40, 60]])  # one more with every doubling
-    assert learning.gains([5, 10, 20, 40, 60], logarithmic) == pytest.approx([1.0])
-    assert learning.gains([5, 10], np.array([[0.5, 0.75]])) == pytest.approx([0.25])
+    assert learning_curve.gains([5, 10, 20, 40, 60], logarithmic) == pytest.approx([1.0])
+    assert learning_curve.gains([5, 10], np.array([[0.5, 0.75]])) == pytest.approx([0.25])
 
 
 def test_sizes_double_and_end_with_all():
-    assert learning.sizes(70) == [5, 10, 20, 40, 70]
-    assert learning.sizes(40) == [5, 10, 20, 40]
-    assert learning.sizes(4) == [4]
+    assert learning_curve.sizes(70) == [5, 10, 20, 40, 70]
+    assert learning_curve.sizes(40) == [5, 10, 20, 40]
+    assert learning_curve.sizes(4) == [4]
 
 
 # --- the study --------------------------------------------------------------------------------------------------------
@@ -89,11 +89,13 @@ def test_a_curve_says_on_what_it_was_measured_and_names_an_answer():
     found = studies.work(run, "curve")
     assert found["normals"] == [5, 10]
     assert found["measured_on"] == {"normals": 4, "good": 4, "defects": 4}
-    assert all(len(row) == learning.REPEATS for name in ("auroc", "false_alarms", "seconds") for row in found[name])
+    assert all(
+        len(row) == learning_curve.REPEATS for name in ("auroc", "false_alarms", "seconds") for row in found[name]
+    )
     assert np.array(found["auroc"])[-1].min() > 0.9
     assert found["answer"] in ("more", "enough", "unclear")
     assert studies.result(run, "curve") == found
-    assert "it takes 99" in str(learning.Sentence.from_json(found["promise"]))
+    assert "it takes 99" in str(learning_curve.Sentence.from_json(found["promise"]))
 
 
 def test_the_same_run_gives_the_same_curve():
@@ -108,7 +110,9 @@ def test_without_labelled_tests_the_curve_is_judged_by_false_alarms_alone():
     found = studies.work(run, "curve")
     assert found["auroc"] is None
     assert found["measured_on"] == {"normals": 4, "good": 0, "defects": 0}
-    assert "cannot be known" in str(learning.Sentence.from_json(found["sentence"])) or found["answer"] == "unclear"
+    assert (
+        "cannot be known" in str(learning_curve.Sentence.from_json(found["sentence"])) or found["answer"] == "unclear"
+    )
 
 
 def test_a_curve_needs_the_normals_pictures_and_enough_of_them():
@@ -231,7 +235,7 @@ def test_without_labels_the_study_says_what_it_cannot_know():
     run = finished("gaussian", good=0, broken=0)
     found = studies.work(run, "directions")
     assert found["answer"] == "unknown"
-    assert "cannot be known" in str(learning.Sentence.from_json(found["sentence"]))
+    assert "cannot be known" in str(learning_curve.Sentence.from_json(found["sentence"]))
     assert min(found["bottom"]["inflation"][-1]) > 0
 
 

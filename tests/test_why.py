@@ -172,6 +172,19 @@ def test_levels_stand_beside_what_is_usual_for_held_out_normals(monkeypatch):
     assert np.mean([level.distance / level.usual for level in bad]) > 2
 
 
+def test_a_run_that_comes_from_elsewhere_still_names_the_same_normal_and_patch():
+    import io
+
+    from adlib import exchange
+
+    found = fitted("patchcore")
+    path = pictures_of(found, "spot")[0].path
+    here = why.explain(found, path).place
+    other = workflow.load(exchange.unpack(io.BytesIO(exchange.pack(found.run))))
+    there = why.explain(other, path).place
+    assert (there.digest, there.here, there.there, there.exact) == (here.digest, here.here, here.there, True)
+
+
 @dataclasses.dataclass
 class Mirror:
     """A detector that rebuilds every picture as its mean colour."""

@@ -29,6 +29,7 @@ def _family(key: str) -> str:
         "memory": t("fit.family_memory"),
         "density": t("fit.family_density"),
         "classical": t("fit.family_classical"),
+        "reconstruction": t("fit.family_reconstruction"),
         "baseline": t("fit.family_baseline"),
     }
     return names.get(key, plain(key.replace("_", " ").capitalize()))

@@ -40,6 +40,13 @@ def guessed(dataset: store.Dataset) -> None:
         st.caption(f":material/account_tree: {tell(Sentence.from_json(dataset.meta['layout']))}")
 
 
+def version(dataset: store.Dataset) -> None:
+    """How a later version came to be, and that the earlier one stands as it was."""
+    taken = dataset.meta.get("taken_over", [])
+    if taken:
+        st.caption(f":material/history: {t('data.version', n=len(taken))}")
+
+
 def split(dataset: store.Dataset, samples: Sequence[Sample], method: str = "patchcore") -> None:
     """How many normals teach, how many set the threshold, and what that can promise.  Raises DataError: too few."""
     aside = sum(s.split == "test" and datasets.role_of(dataset, s.name).role == "normal" for s in samples)

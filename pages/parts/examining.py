@@ -62,7 +62,7 @@ def _verdict(dataset: store.Dataset, samples: Sequence[Sample], report: doctor.R
         st.markdown(f":material/stethoscope: {t('doctor.not_yet')}")
         return
     found = [finding for finding in _standing(samples, report) if doctor.is_open(finding)]
-    changed = report.identity != doctor.identity(dataset, samples)
+    changed = doctor.outdated(report, dataset, samples)
     words = (
         t("doctor.findings", n=len(found), total=report.pictures) if found else t("doctor.nothing", n=report.pictures)
     )
@@ -98,10 +98,11 @@ def _finding(dataset: store.Dataset, finding: doctor.Finding, by_digest: dict[st
         if not finding.suspects:
             return
         _tiles(dataset, finding.suspects, by_digest, finding.kind, finding.what)
-        st.button(
-            t("doctor.all_out", n=len(finding.suspects)), key=f"out-all-{finding.kind}", icon=":material/block:",
-            on_click=_exclude, args=(dataset.id, [one.digest for one in finding.suspects], finding.what),
-        )  # fmt: skip
+        if len(finding.suspects) > 1:
+            st.button(
+                t("doctor.all_out", n=len(finding.suspects)), key=f"out-all-{finding.kind}", icon=":material/block:",
+                on_click=_exclude, args=(dataset.id, [one.digest for one in finding.suspects], finding.what),
+            )  # fmt: skip
 
 
 def _tiles(
@@ -175,10 +176,11 @@ def _left_out(dataset: store.Dataset, out: dict[str, Sentence]) -> None:
                         t("doctor.back"), key=f"back-{digest[:16]}", icon=":material/undo:", on_click=_back,
                         args=(dataset.id, [digest]),
                     )  # fmt: skip
-        st.button(
-            t("doctor.all_back", n=len(out)), key="all-back", icon=":material/undo:", on_click=_back,
-            args=(dataset.id, list(out)),
-        )  # fmt: skip
+        if len(out) > 1:
+            st.button(
+                t("doctor.all_back", n=len(out)), key="all-back", icon=":material/undo:", on_click=_back,
+                args=(dataset.id, list(out)),
+            )  # fmt: skip
 
 
 def _undo(id: str) -> None:
@@ -236,7 +238,7 @@ def region(dataset: store.Dataset, samples: Sequence[Sample]) -> None:
         return
     with folded:
         st.markdown(t("doctor.region_about"))
-        offered = samples[:_CHOICES]
+        offered = sorted(samples, key=lambda s: s.split != "train")[:_CHOICES]
         row = st.selectbox(
             t("doctor.region_on"),
             range(len(offered)),

@@ -62,7 +62,7 @@ def _levels(found: list[levels.Level], cross_fitted: bool) -> None:
     failing = [one for one in found if not one.holds]
     if failing:
         st.warning(t("rules.levels_fail", n=len(failing), total=len(found)), icon=":material/functions:")
-    if cross_fitted:
+    if cross_fitted and len(found) > 1:
         st.markdown(f":small[{t('rules.levels_crossed')}]")
 
 

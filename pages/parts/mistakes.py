@@ -13,7 +13,7 @@ from adlib import changes, datasets, jobs, store
 from adlib.contract import AdlibError, Confusion
 from adlib.request import Request
 from adlib.results import regret_of
-from pages.parts import exploring, overlay, reasons, state, views, watching
+from pages.parts import exploring, overlay, reasons, shell, state, views, watching
 from pages.parts.findings import Found
 from pages.parts.words import number, plain, t
 
@@ -98,7 +98,10 @@ def changed(run: store.Run) -> None:
         lines = [f"| | {t('evaluate.before')} | {t('evaluate.after')} |", "|---|---|---|"]
         lines += [f"| {name} | {before} | **{after}** |" for name, before, after in rows]
         st.markdown("\n".join(lines))
+        if change.sets_line:
+            st.warning(t("evaluate.change_sets_line"), icon=":material/vertical_align_top:")
         st.markdown(f":small[{t('evaluate.change_small')}]")
+        shell.link("evaluate", t("evaluate.change_back"), icon=":material/arrow_back:", run=change.before.run)
 
 
 def _count(table: Confusion, label: int) -> str:

@@ -10,7 +10,7 @@ import streamlit as st
 
 from adlib import jobs, store
 from adlib.contract import AdlibError, Sentence, WeightsMissing
-from pages.parts import shell, state
+from pages.parts import learning, shell, state
 from pages.parts.words import bare, duration, plain, t, tell, tell_bare
 
 # --- errors and empty places ------------------------------------------------------------------------------------------
@@ -122,6 +122,9 @@ def watch(job: str) -> None:
                 text += f" · {t('views.left', time=duration(now.seconds_left))}"
             st.progress(min(1.0, max(0.0, now.fraction)), text=f"**{now.fraction:.0%}** · {text}")
             st.button(t("views.stop"), icon=":material/stop:", key=f"stop-{job}", on_click=jobs.stop, args=(job,))
+            run_id, _, study = job.partition(".")
+            if not study:
+                learning.show(store.Run.open(run_id), "live")
 
 
 def _again(run_id: str) -> None:

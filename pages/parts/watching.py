@@ -10,7 +10,8 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 import streamlit as st
 
 from adlib import jobs, registry, store
-from pages.parts import shell, state, views
+from adlib.learning import curves
+from pages.parts import learning, shell, state, views
 from pages.parts.words import bare, duration, language, number, plain, t, tell
 
 
@@ -53,6 +54,9 @@ def _done(run: store.Run) -> None:
         if report is not None:
             shell.link("evaluate", t("fit.to_evaluate"), run=run.id)
         shell.link("heatmaps", t("fit.to_heatmaps"), run=run.id)
+    if curves(run):
+        with st.expander(t("fit.learned"), icon=":material/show_chart:"):
+            learning.show(run, "done")
 
 
 def share(run: store.Run) -> None:
