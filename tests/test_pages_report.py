@@ -32,7 +32,7 @@ def test_the_report_comes_in_the_visitors_language_unless_another_is_chosen(lang
     assert Page(offered["primary-report"]().decode()).all("html")[0]["lang"] == lang
     other = "ja" if lang == "en" else "en"
     at = open_page("evaluate", lang=lang, run=run.id)
-    at.session_state[f"report-language-{lang}"] = other  # as a click would; AppTest itself speaks English outside of a run
+    at.session_state[f"report-language-{lang}"] = other  # as a click would, which AppTest can do in English only
     at.run()
     assert not at.exception
     assert Page(offered["primary-report"]().decode()).all("html")[0]["lang"] == other
