@@ -89,8 +89,13 @@ def decision(found: Found) -> None:
         text += f" :orange-badge[:material/visibility: {t('evaluate.oracle')}]"
     st.markdown(f"#### {text}" if len(parts) == 1 else f"**{text}**")
     st.markdown(f":small[{tell(line.rule)} {t('evaluate.learned_on')} {tell(line.fitted_on)}]")
-    for sentence in doubts.grave(found.run):
+    for sentence in _grave(str(found.run.folder), stamp(found.run)):
         st.warning(tell(sentence), icon=":material/warning:")
+
+
+@st.cache_data(max_entries=50, show_spinner=False)
+def _grave(folder: str, changed: Any) -> tuple[Sentence, ...]:
+    return doubts.grave(store.Run(Path(folder)))
 
 
 def _false(report: dict[str, Any]) -> tuple[int, int]:
