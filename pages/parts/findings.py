@@ -72,7 +72,9 @@ def _load(folder: str, changed: Any) -> Found:
 
 def line_words(line: Threshold) -> str:
     """What a line's rule is called, in one or two words.  Not escaped: for places that draw no Markdown."""
-    return tell_bare(rules.RULES[line.key].title) if line.key in rules.RULES else bare("evaluate.rule_hand")
+    if line.key in rules.RULES:
+        return tell_bare(rules.RULES[line.key].title)
+    return bare("evaluate.rule_hand" if line.key == "hand" else "evaluate.rule_learned")  # older runs kept no key
 
 
 def decision(found: Found) -> None:
