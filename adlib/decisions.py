@@ -93,13 +93,16 @@ def _keep(run: store.Run, line: Threshold) -> Calibration:
     before = learned(run)
     if not is_by_hand(run):
         run.write(LEARNED, run.read("calibration.json"))
-    made = dataclasses.replace(before, threshold=line, map_unit=_map_unit(before, line))
+    made = dataclasses.replace(before, threshold=line, map_unit=map_unit(before, line))
     _use(run, made)
     return made
 
 
-def _map_unit(before: Calibration, line: Threshold) -> float | None:
-    """Where the map's 1x goes with the line.  Runs that kept no peaks move it in the line's own proportion."""
+def map_unit(before: Calibration, line: Threshold) -> float | None:
+    """Where the map's 1x goes with the line, from what the fit learned; None without a map.
+
+    Runs that kept no peaks move it in the line's own proportion.
+    """
     unit, old = before.map_unit, before.threshold.value
     if unit is None:
         return None

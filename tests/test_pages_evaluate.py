@@ -149,6 +149,13 @@ def test_the_first_sentence_is_the_decision_with_its_rule_and_what_it_did(run):
     assert "4 of 4 defects (95 %: 40–100 %)" in first
 
 
+def test_outlines_are_counted_at_the_line_that_is_looked_at(run):
+    assert "0 of 4 good tests and 4 of 4 defects show any outlined pixel" in said(opened(run))
+    at = opened(run)
+    to_the_right_end(at, run)
+    assert "0 of 4 good tests and 0 of 4 defects show any outlined pixel" in said(at)
+
+
 def test_doubts_are_told(run):
     assert "only 4 good tests" in said(opened(run))
     rows = run.read("scores.json")

@@ -194,12 +194,24 @@ def _outcome(found: Found, line: Threshold, judged: Outcome | None) -> None:
         if judged is not None and judged.basis == "folds":
             (false, n), (caught, m) = judged.alarms, judged.caught
             st.markdown(t("rules.in_folds", false=false, good=n, missed=m - caught, defects=m))
+        _outlines(found, line)
         if judged is not None and judged.warning is not None:
             st.warning(tell(judged.warning), icon=":material/rule:")
     with figures:
         for label, value, basis, _ in rates(dataclasses.asdict(table), line.oracle):
             st.metric(label, value)
             st.markdown(f":small[{basis}]")
+
+
+def _outlines(found: Found, line: Threshold) -> None:
+    """How many tests would show any outlined pixel at this line; nothing where the run kept no peaks."""
+    unit = decisions.map_unit(found.learned, line)
+    peaks = [row.get("peak") for row in found.rows]
+    if unit is None or None in peaks:
+        return
+    shown, defect = np.array(peaks, dtype=float) > unit, found.labels == 1
+    counts = {"false": int(shown[~defect].sum()), "caught": int(shown[defect].sum())}
+    st.markdown(f":small[{t('rules.outlined', **counts, good=int((~defect).sum()), defects=int(defect.sum()))}]")
 
 
 def _keep(found: Found, rule: str, line: Threshold, wishes: Wishes) -> None:

@@ -72,7 +72,9 @@ def _load(folder: str, changed: Any) -> Found:
 
 def line_words(line: Threshold) -> str:
     """What a line's rule is called, in one or two words.  Not escaped: for places that draw no Markdown."""
-    return tell_bare(rules.RULES[line.key].title) if line.key in rules.RULES else bare("evaluate.rule_hand")
+    if line.key in rules.RULES:
+        return tell_bare(rules.RULES[line.key].title)
+    return bare("evaluate.rule_hand" if line.key == "hand" else "evaluate.rule_learned")  # older runs kept no key
 
 
 def decision(found: Found) -> None:
@@ -89,8 +91,13 @@ def decision(found: Found) -> None:
         text += f" :orange-badge[:material/visibility: {t('evaluate.oracle')}]"
     st.markdown(f"#### {text}" if len(parts) == 1 else f"**{text}**")
     st.markdown(f":small[{tell(line.rule)} {t('evaluate.learned_on')} {tell(line.fitted_on)}]")
-    for sentence in doubts.grave(found.run):
+    for sentence in _grave(str(found.run.folder), stamp(found.run)):
         st.warning(tell(sentence), icon=":material/warning:")
+
+
+@st.cache_data(max_entries=50, show_spinner=False)
+def _grave(folder: str, changed: Any) -> tuple[Sentence, ...]:
+    return doubts.grave(store.Run(Path(folder)))
 
 
 def _false(report: dict[str, Any]) -> tuple[int, int]:
