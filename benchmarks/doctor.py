@@ -51,6 +51,12 @@ def ranks(dataset: store.Dataset) -> tuple[list[int], int]:
     return sorted(told), len(normals) + PLANTED
 
 
+def _count(finding: doctor.Finding) -> str:
+    if finding.suspects or not doctor.is_open(finding):
+        return str(len(finding.suspects) or finding.what.values["n"])
+    return "(whole set)"
+
+
 def main() -> None:
     lines, began = [], time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -59,7 +65,7 @@ def main() -> None:
             start = time.process_time()
             report = doctor.check(dataset)
             seconds = time.process_time() - start
-            said = ", ".join(f"{f.kind} {len(f.suspects) or '(whole set)'}" for f in report.findings) or "nothing"
+            said = ", ".join(f"{f.kind} {_count(f)}" for f in report.findings) or "nothing"
             told, n = ranks(dataset)
             middle, top = told[len(told) // 2], sum(rank <= diagnoses.SHOWN_UNUSUAL for rank in told) / len(told)
             row = [dataset.title, report.pictures, said, f"{1000 * seconds / report.pictures:.0f}"]

@@ -380,7 +380,7 @@ def test_a_region_is_drawn_by_hand_or_by_numbers_and_kept(visit, plates, here):
     visitor.page.mouse.down()
     visitor.page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.8 * box["height"], steps=4)
     visitor.page.mouse.up()
-    assert visitor.sees(word("drawing.share").replace("{share}", "30"))
+    assert visitor.page.locator(".drawing .said").inner_text() == word("drawing.share", share=30)
     visitor.page.locator(".drawing .undo").press("Enter")
     visitor.page.locator(".drawing .add").press("Enter")
     visitor.page.get_by_label(word("drawing.across", k=1)).fill("10")

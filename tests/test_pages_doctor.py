@@ -153,6 +153,7 @@ def test_heatmaps_drawn_from_kept_maps_lie_in_the_region(workspace):
     region = ((0.0, 0.0), (0.6, 1.0))
     run.write("request.json", workflow.Request(dataset.id, "pixel_median", {}, None, region=region).as_json())
     workflow.run_request(run)
+    assert "Only the region of interest is judged: 60%" in texts(open_page("evaluate", run=run.id).run())
     drawn = Image.open(io.BytesIO(found.typical(run, defects=1, goods=0)[0].image))
     assert drawn.size == (48, 48)
     assert doctor.last(dataset) is None

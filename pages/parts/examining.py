@@ -275,8 +275,11 @@ def _keep(id: str, key: str) -> None:
 
 
 def since(run: store.Run) -> None:
-    """What has been decided about the data set since the run was fitted; nothing when nothing has."""
+    """Which region the run judges, and what has been decided about the data set since; nothing where there is nothing."""
     with suppress(AdlibError):
+        judged = regions.from_json(run.card.get("region"))
+        if judged:
+            st.markdown(f":material/crop_free: {t('fit.region', share=regions.share(judged))}")
         if store.Dataset.exists(run.card["dataset"]):
             for sentence in curation.since(run, store.Dataset.open(run.card["dataset"])):
                 st.info(tell(sentence), icon=":material/history:")
