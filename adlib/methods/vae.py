@@ -126,10 +126,10 @@ class VAE:
         help="Pictures are reduced to this many pixels a side; larger sees finer defects and takes longer.",
     )  # fmt: skip
     code: int = setting(
-        20, low=1, high=512, label="Width of the code", help="Hidden causes that all normals are explained by."
+        32, low=1, high=512, label="Width of the code", help="Hidden causes that all normals are explained by."
     )
     likelihood: str = setting(
-        "bernoulli", choices=DECODERS, label="Decoder",
+        "gaussian", choices=DECODERS, label="Decoder",
         help="How a pixel may stray: Bernoulli for nearly black and white pictures, Gaussian with one deviation, or with one "
         "for each pixel.",
     )  # fmt: skip
@@ -159,7 +159,7 @@ class VAE:
         help="Channels of the first convolution; each further one has twice as many.",
     )  # fmt: skip
     noise: float = setting(
-        0.5, low=0.0, high=2.0, label="Noise",
+        0.0, low=0.0, high=2.0, label="Noise",
         help="Noise on the pictures it has to draw again without it, as a share of white; keeps it from copying defects.",
     )  # fmt: skip
     epochs: int = setting(
