@@ -14,7 +14,7 @@ from adlib import metrics, store
 from adlib.contract import Confusion
 from adlib.results import calibration_of
 
-_SAME = ("method", "settings", "backbone", "seed", "alpha", "letterbox", "size")
+_SAME = ("method", "settings", "backbone", "seed", "alpha", "letterbox", "size", "region")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def of(run: store.Run) -> Change | None:
     if parent is None:
         return None
     earlier = store.Run.open(parent["run"])
-    if not earlier.finished or any(earlier.card[name] != run.card[name] for name in _SAME):
+    if not earlier.finished or any(earlier.card.get(name) != run.card.get(name) for name in _SAME):
         return None
     before, after = _rows(earlier), _rows(run)
     normals = run.read("normals.json") or []

@@ -43,6 +43,12 @@ def _write(dataset: store.Dataset, **changes: Any) -> None:
     store.write_json(dataset.folder / FILE, {**_read(dataset), **changes})
 
 
+def hand_on(dataset: store.Dataset, to: store.Dataset) -> None:
+    """All decisions about a data set, for a later version of it."""
+    if decided := _read(dataset):
+        _write(to, **decided)
+
+
 # --- pictures that take no part ---------------------------------------------------------------------------------------
 
 

@@ -104,6 +104,7 @@ def take_over(dataset: store.Dataset, digest: str, run: str = "") -> store.Datas
     }  # fmt: skip
     for name in ("pictures", "masks"):
         store.share_folder(dataset.folder / name, made.folder / name)
+    curation.hand_on(dataset, made)
     made.save()
     return made
 

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from adlib import changes, datasets, metrics, store, workflow
+from adlib import changes, curation, datasets, metrics, store, workflow
 from adlib.contract import Calibration, DataError
 from adlib.results import regret_of
 from adlib.thresholds import by_hand
@@ -72,6 +72,16 @@ def test_a_false_alarm_becomes_a_normal_of_a_new_version_and_the_old_one_stays()
     assert later.meta["parent"] == {"dataset": made.id, "run": "abc", "digest": chosen.digest}
     assert (made.title, later.title) == ("discs", "discs · v2")
     assert store.Dataset.open(later.id).meta == later.meta
+
+
+def test_a_new_version_keeps_what_was_left_out_and_the_region():
+    made = dataset()
+    left_out = next(s for s in datasets.samples(made)[0] if s.split == "train")
+    datasets.exclude(made, left_out.digest)
+    curation.set_region(made, ((0.0, 0.0), (0.5, 1.0)))
+    later = datasets.take_over(made, good_test(made).digest)
+    assert left_out.digest not in {s.digest for s in datasets.samples(later)[0]}
+    assert curation.region(later) == ((0.0, 0.0), (0.5, 1.0))
 
 
 def test_versions_can_follow_each_other_and_outlive_the_first():
