@@ -4,6 +4,7 @@
     python -m training train runs/one --tasks distil:resnet18    train; --resume goes on after a cut
     python -m training export runs/one offline.safetensors       write the file that adlib reads
     python -m training judge offline.safetensors resnet18        image AUROC and AU-PRO on real sets
+    python -m training speed                                     beside resnet18, up to the same layer
 
 Tasks, one or several at once: `distil:NAME` for any network of timm whose weights adlib finds, `contrast` for none.
 `judge` reads the real sets in the folder that ADLIB_TEST_DATA names; nothing else needs them.
@@ -13,17 +14,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from training import judge, pool
+from training import judge, pool, speed
 from training.export import ANSWERS, export
 from training.train import Recipe, Run, recipe_of, train
 
-HOME = Path(__file__).resolve().parents[1] / "workspace" / "training"
+ROOT = Path(__file__).resolve().parents[1]
+HOME = ROOT / "workspace" / "training"
 
 
 def main() -> None:
@@ -59,11 +62,18 @@ def main() -> None:
     judging.add_argument("--sets", nargs="+", default=[*judge.CHOOSING, *judge.REPORTED])
     judging.add_argument("--methods", nargs="+", default=judge.METHODS)
     judging.add_argument("--seeds", type=int, nargs="+", default=[0])
+    judging.add_argument("--write", action="store_true", help="write the table into benchmarks/results.md")
     judging.add_argument("--keep", type=Path, default=HOME / "judged.jsonl")
+
+    timing = commands.add_parser("speed", help="time it beside another backbone")
+    timing.add_argument("--other", default="resnet18")
+    timing.add_argument("--side", type=int, default=256, help="pixels")
+    timing.add_argument("--rounds", type=int, default=21)
 
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    {"pictures": _pictures, "train": _train, "export": _export, "judge": _judge}[given.command](given)
+    verbs = {"pictures": _pictures, "train": _train, "export": _export, "judge": _judge, "speed": _speed}
+    verbs[given.command](given)
 
 
 def _pictures(given: argparse.Namespace) -> None:
@@ -87,6 +97,7 @@ def _export(given: argparse.Namespace) -> None:
 
 
 def _judge(given: argparse.Namespace) -> None:
+    begun = time.perf_counter()
     for name in given.backbones:
         backbone = judge.backbone_of(name)
         for seed in given.seeds:
@@ -94,6 +105,19 @@ def _judge(given: argparse.Namespace) -> None:
         for method in (None, *given.methods):
             image, region = judge.means(found, given.sets, method)
             print(f"{name}  {method or 'all methods'}  image AUROC {image:.4f}  AU-PRO {region:.4f}")
+    if given.write:
+        sys.path.append(str(ROOT / "benchmarks"))
+        import tables
+
+        head, body = judge.table(judge.rows(given.keep), given.backbones)
+        about = f"Image AUROC / AU-PRO, {judge.SIZE} pixels, at most {judge.NORMALS} normals and {judge.TESTS} tests a set."
+        line = tables.circumstances(time.perf_counter() - begun)
+        tables.write("offline backbone", [about, "", *tables.table(head, body), "", line])
+
+
+def _speed(given: argparse.Namespace) -> None:
+    for (precision, count), (ms, ratio) in speed.ratios(given.other, given.side, given.rounds).items():
+        print(f"{precision}, {count} at once: {ms:.2f} ms a picture, {given.other} takes {ratio:.2f} times as long")
 
 
 def _pool(given: argparse.Namespace) -> np.ndarray:

@@ -107,3 +107,29 @@ def backbone_of(name: str) -> Backbone:
         features._dry.cache_clear()
         return Backbone(weights.OFFLINE)
     return Backbone(name)
+
+
+def table(found: Sequence[dict[str, Any]], labels: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """(head, rows) of a results table: image AUROC / AU-PRO by method and set, means over seeds, one column a backbone."""
+    body = []
+    for method in METHODS:
+        groups = [(name, [name]) for name in (*CHOOSING, *REPORTED)]
+        groups += [("**mean of the sets that chose**", CHOOSING), ("**mean of the others**", REPORTED)]
+        groups += [("**mean of all**", [*CHOOSING, *REPORTED])]
+        for title, sets in groups:
+            body.append([method, f"{title} (chose)" if title in CHOOSING else title])
+            body[-1] += [_cell([row for row in found if row["key"][0] == label], sets, method) for label in labels]
+    for title, sets in (("sets that chose", CHOOSING), ("others", REPORTED), ("all", [*CHOOSING, *REPORTED])):
+        body.append(["**all**", f"**mean of the {title}**"])
+        body[-1] += [_cell([row for row in found if row["key"][0] == label], sets, None) for label in labels]
+    return ["method", "set", *labels], body
+
+
+def _cell(found: Sequence[dict[str, Any]], sets: Sequence[str], method: str | None) -> str:
+    """Each method counts once, however many seeds it was run with."""
+    methods = METHODS if method is None else (method,)
+    if not all(any(r["key"][1] == name and r["key"][2] == m for r in found) for name in sets for m in methods):
+        return "–"
+    pairs = [means(found, sets, m) for m in methods]
+    region = [pair[1] for pair in pairs if not np.isnan(pair[1])]
+    return f"{mean(pair[0] for pair in pairs):.4f} / " + (f"{mean(region):.4f}" if region else "–")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -23,10 +24,12 @@ from training.tasks import make_task
 
 SIDES = ((96, 2), (128, 3), (160, 1))  # sides of the crops in pixels, and how often each is drawn
 
+WARM_UP = 100  # steps
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what comes out.  tasks: "distil:NAME" for a teacher of timm, "contrast", "formula"."""
+    """All that decides what comes out, beside the pool.  tasks: "distil:NAME" for a teacher of timm, or "contrast"."""
 
     tasks: tuple[str, ...]
     steps: int = 10_000
@@ -86,7 +89,10 @@ class Run:
         self.tasks.load_state_dict(_under(tensors, "tasks."))
         for i, p in enumerate(self.learning):
             moments = {
-                k: v.clone(memory_format=torch.preserve_format) for k, v in _under(tensors, f"moment.{i}.").items()
+                name: torch.empty_like(p).copy_(
+                    value
+                )  # laid out in memory as the parameter is: the fused step relies on it
+                for name, value in _under(tensors, f"moment.{i}.").items()
             }
             if moments:
                 self.optimiser.state[p] = {"step": torch.tensor(float(self.done)), **moments}
@@ -95,7 +101,7 @@ class Run:
 def rate(step: int, r: Recipe) -> float:
     """The learning rate at a step."""
     left = (r.steps - step) / max(r.steps * r.fall, 1)
-    return r.rate * min(1, (step + 1) / 100, max(left, 0) ** 1.0)
+    return r.rate * min(1, (step + 1) / WARM_UP, max(left, 0))
 
 
 def total(losses: Iterable[Tensor]) -> Tensor:
@@ -123,8 +129,6 @@ def train(run: Run, folder: Path, every: int = 100) -> None:
 
 
 def _said(folder: Path) -> dict[str, str]:
-    from safetensors import safe_open
-
     with safe_open(folder / "checkpoint.safetensors", "pt") as file:
         return file.metadata()
 
