@@ -14,13 +14,14 @@ from conftest import ROOT
 # Low to high.  A name stands for `adlib/<name>.py`; a module that is not listed fails the test until it has a floor.
 FLOORS = [
     {"contract"},
-    {"maps", "filterbank", "threads"},
+    {"maps", "threads"},
     {"images", "metrics", "thresholds", "projections", "plots", "overlays", "store", "pixel_counts", "alt_text"},
     {
         "machine",
         "weights",
         "states",
         "networks",
+        "offline",
         "features",
         "arrays",
         "items",
@@ -41,7 +42,7 @@ FLOORS = [
     {"__main__"},
 ]
 TORCH_ROOMS = {
-    "weights", "features", "networks", "states", "filterbank", "threads", "maps", "images", "store", "machine", "batches",
+    "weights", "features", "networks", "offline", "states", "threads", "maps", "images", "store", "machine", "batches",
     "workflow",
 }  # and methods  # fmt: skip
 PAGES_MAY_CALL = {

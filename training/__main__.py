@@ -44,16 +44,19 @@ def main() -> None:
     training = commands.add_parser("train", help="train a student")
     training.add_argument("--tasks", nargs="+", default=["distil:resnet18"])
     training.add_argument("--steps", type=int, help="may be changed with --resume, to end sooner or later")
+    training.add_argument(
+        "--fall", type=float, help="share of the steps over which the learning rate falls, 0 for none"
+    )
     training.add_argument("--seed", type=int, default=0)
     training.add_argument("--sides", type=int, nargs="+", help="pixels of the crops, drawn equally often")
     training.add_argument("--resume", action="store_true")
 
     writing = commands.add_parser("export", help="write the file that adlib reads")
+    for command in (training, writing):
+        command.add_argument("folder", type=Path, help="where the checkpoint lies")
     writing.add_argument("file", type=Path)
     writing.add_argument("--answers", choices=ANSWERS, default="standardised")
 
-    for command in (training, writing):
-        command.add_argument("folder", type=Path, help="where the checkpoint lies")
     for command in (making, training, writing):
         command.add_argument("--pool", type=Path, default=HOME / "pool.npy")
 
@@ -84,6 +87,8 @@ def _train(given: argparse.Namespace) -> None:
     recipe = recipe_of(given.folder) if given.resume else Recipe(tuple(given.tasks), seed=given.seed)
     if given.sides:
         recipe = replace(recipe, sides=tuple((side, 1) for side in given.sides))
+    if given.fall is not None:
+        recipe = replace(recipe, fall=given.fall)
     run = Run(replace(recipe, steps=given.steps or recipe.steps), _pool(given))
     if given.resume:
         run.restore(given.folder)
@@ -110,7 +115,9 @@ def _judge(given: argparse.Namespace) -> None:
         import tables
 
         head, body = judge.table(judge.rows(given.keep), given.backbones)
-        about = f"Image AUROC / AU-PRO, {judge.SIZE} pixels, at most {judge.NORMALS} normals and {judge.TESTS} tests a set."
+        about = (
+            f"Image AUROC / AU-PRO, {judge.SIZE} pixels, at most {judge.NORMALS} normals and {judge.TESTS} tests a set."
+        )
         line = tables.circumstances(time.perf_counter() - begun)
         tables.write("offline backbone", [about, "", *tables.table(head, body), "", line])
 

@@ -13,7 +13,7 @@ from training.student import plain
 from training.tasks import MEAN, STD, Distil
 from training.train import Run
 
-LICENCE = "as adlib"  # no photograph went in; the licence of a teacher stands in the model card
+LICENCE = "as adlib"  # no photograph went in; what a teacher brings stands in the model card
 ANSWERS = ("own", "standardised", "units")
 
 
