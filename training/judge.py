@@ -119,7 +119,7 @@ def table(found: Sequence[dict[str, Any]], labels: Sequence[str]) -> tuple[list[
         for title, sets in groups:
             body.append([method, f"{title} (chose)" if title in CHOOSING else title])
             body[-1] += [_cell([row for row in found if row["key"][0] == label], sets, method) for label in labels]
-    for title, sets in (("sets that chose", CHOOSING), ("others", REPORTED), ("all", [*CHOOSING, *REPORTED])):
+    for title, sets in (("sets that chose", CHOOSING), ("others", REPORTED), ("ten", [*CHOOSING, *REPORTED])):
         body.append(["**all**", f"**mean of the {title}**"])
         body[-1] += [_cell([row for row in found if row["key"][0] == label], sets, None) for label in labels]
     return ["method", "set", *labels], body
