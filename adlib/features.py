@@ -17,9 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adlib import filterbank, networks, remembered, weights
+from adlib import networks, offline, remembered, weights
 from adlib.contract import AdlibError, Backbone, DataError
-from adlib.filterbank import FilterBank
 from adlib.threads import in_slices
 
 CHUNK = 4  # pictures run at once on a CPU: as fast as more (their maps stay in the cache), with less memory
@@ -122,7 +121,7 @@ def resolve(backbone: Backbone, usual: str) -> Backbone:
 def anatomy_of(backbone: Backbone) -> networks.Anatomy:
     """Channels and strides of all stages that a backbone has; needs no weights."""
     if backbone.name == weights.OFFLINE:
-        return networks.Anatomy(FilterBank.channels, FilterBank.strides)
+        return networks.Anatomy(offline.channels(), offline.STRIDES)
     return networks.anatomy(backbone.name, backbone.size)
 
 
@@ -140,8 +139,6 @@ def _usual(usual: str, anatomy: networks.Anatomy, here: tuple[int, ...]) -> tupl
 
 
 def _precision(backbone: Backbone) -> str:
-    if backbone.name == weights.OFFLINE:
-        return "fp32"  # cheap already
     if backbone.precision != "auto":
         return backbone.precision
     return "bf16" if _fast_bf16() else "fp32"
@@ -169,8 +166,8 @@ def extractor(backbone: Backbone) -> Extractor:
     """
     if not backbone.stages or backbone.precision == "auto":
         backbone = resolve(backbone, "early")
-    path = None if backbone.name == weights.OFFLINE else _path(backbone)
-    key = (dataclasses.replace(backbone, weights=""), path and (path, path.stat().st_mtime_ns), device())
+    path = _path(backbone)
+    key = (dataclasses.replace(backbone, weights=""), path, path.stat().st_mtime_ns, device())
     with _building:
         if key not in _built:
             _built[key] = _build(backbone, path)
@@ -180,12 +177,14 @@ def extractor(backbone: Backbone) -> Extractor:
         return remembered.by_whoever_asked(_built[key])
 
 
-def _build(backbone: Backbone, path: Path | None) -> Extractor:
+def _build(backbone: Backbone, path: Path) -> Extractor:
     anatomy = anatomy_of(backbone)
-    if path is None:
-        return Extractor(FilterBank(backbone.stages), backbone, anatomy, (0.0,) * 3, (1.0,) * 3)
-    net = networks.load(backbone.name, backbone.size, backbone.stages, path)
-    known = networks.standard(backbone.name)
+    net: nn.Module
+    if backbone.name == weights.OFFLINE:
+        net, known = offline.load(backbone.stages), None
+    else:
+        net = networks.load(backbone.name, backbone.size, backbone.stages, path)
+        known = networks.standard(backbone.name)
     said = weights.about(path)
     mean = _three(said.get("mean")) or (known.mean if known else (0.485, 0.456, 0.406))
     std = _three(said.get("std")) or (known.std if known else (0.229, 0.224, 0.225))
@@ -204,6 +203,8 @@ def _three(text: str | None) -> tuple[float, ...] | None:
 
 
 def _path(backbone: Backbone) -> Path:
+    if backbone.name == weights.OFFLINE:
+        return offline.FILE
     path = weights.find(backbone.name, backbone.weights)
     if path is None:
         networks.check(backbone.name)
@@ -212,9 +213,7 @@ def _path(backbone: Backbone) -> Path:
 
 
 def weights_of(backbone: Backbone) -> dict[str, Any]:
-    """For run.json: {"file", "sha256"} of the weights; of the offline backbone, no file and the hash of its formula."""
-    if backbone.name == weights.OFFLINE:
-        return {"file": None, "sha256": filterbank.digest()}
+    """For run.json: {"file", "sha256"} of the weights."""
     path = _path(backbone)
     return {"file": path.name, "sha256": weights.digest(path)}
 
@@ -274,7 +273,7 @@ def _bare(backbone: Backbone) -> Backbone:
 def _dry(backbone: Backbone, height: int, width: int) -> tuple[tuple[tuple[int, int, int], ...], int, int]:
     """Shapes of the maps, multiply-adds and bytes of the widest moment, found by a run without numbers."""
     if backbone.name == weights.OFFLINE:
-        net: nn.Module = FilterBank(backbone.stages).to("meta")
+        net: nn.Module = offline.skeleton(backbone.stages, "meta")
     else:
         net = networks.skeleton(backbone.name, backbone.size, backbone.stages, "meta").eval()
     x = torch.empty(1, 3, *anatomy_of(backbone).sides(height, width), device="meta")
@@ -306,8 +305,6 @@ def _work(module: nn.Module, tensors: list[Tensor]) -> int:
         return answer.numel() * module.weight[0].numel()
     if isinstance(module, nn.Linear):
         return answer.numel() * module.in_features
-    if isinstance(module, FilterBank):
-        return module.macs(given.shape[-2], given.shape[-1])
     if hasattr(module, "num_heads") and hasattr(module, "qkv") and given.ndim == 3:  # attention: q·k and the sum over v
         return 2 * given.shape[0] * given.shape[1] ** 2 * given.shape[2]
     return 0

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from adlib import curation, datasets, learning, machine, regions, registry, store, thresholds
+from adlib import curation, datasets, learning, machine, regions, registry, store, thresholds, weights
 from adlib.batches import (
     Batches,
     data_hash,
@@ -239,6 +239,12 @@ def load(run: store.Run) -> Fitted:
     request = Request.from_json({"dataset": card["dataset"], **card})
     then, now = card["weights"], _weights(request.backbone)
     if then and now and then["sha256"] != now["sha256"]:
+        if request.backbone and request.backbone.name == weights.OFFLINE:
+            raise DataError(
+                "The weights of the built-in backbone are not those that run '{run}' was fitted with: a newer adlib brought "
+                "better ones. Fit again; what the run has measured can still be read.",
+                run=run.id,
+            )
         raise DataError(
             "The weights of '{name}' on this machine are not those that run '{run}' was fitted with. "
             "Fit again, or bring the file with sha256 {digest}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from adlib import features, networks
 from adlib.contract import AdlibError, Backbone, WeightsMissing
+from conftest import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -183,7 +185,7 @@ def test_usual_stages_are_the_deepest_of_each_resolution(tmp_path, name, early, 
 def test_resolving_makes_every_choice_explicit_and_changes_nothing_twice():
     once = features.resolve(Backbone("offline"), "all")
     assert once.stages == (0, 1, 2)
-    assert once.precision == "fp32"
+    assert once.precision == ("bf16" if features._fast_bf16() else "fp32")
     assert features.resolve(once, "middle") == once
 
 
@@ -229,9 +231,9 @@ def test_the_run_card_names_the_weights_by_their_hash(test_data):
     about = features.weights_of(Backbone("resnet18", weights=str(test_data / "weights")))
     assert about["file"] == "resnet18.safetensors"
     assert about["sha256"].startswith("e3d6a6ca305e9381")
-    offline = features.weights_of(Backbone("offline"))
-    assert offline["file"] is None
-    assert len(offline["sha256"]) == 64
+    built_in = ROOT / "assets" / "weights" / "offline.safetensors"
+    expected = {"file": "offline.safetensors", "sha256": hashlib.sha256(built_in.read_bytes()).hexdigest()}
+    assert features.weights_of(Backbone("offline")) == expected
 
 
 # --- patch vectors ----------------------------------------------------------------------------------------------------
@@ -279,7 +281,7 @@ def test_announced_activations_are_near_what_is_allocated():
     assert peak / 2 < features.activation_bytes(backbone, 128, 128, pictures=4) < peak * 2
 
 
-# --- the offline filter bank ------------------------------------------------------------------------------------------
+# --- the offline backbone ----------------------------------------------------------------------------------------------
 
 
 def test_the_offline_backbone_sees_direction_contrast_and_colour():

@@ -14,13 +14,13 @@ from conftest import ROOT
 # Low to high.  A name stands for `adlib/<name>.py`; a module that is not listed fails the test until it has a floor.
 FLOORS = [
     {"contract"},
-    {"maps", "filterbank", "threads", "wording", "remembered", "regions"},
+    {"maps", "threads", "wording", "remembered", "regions"},
     {
         "images", "metrics", "thresholds", "projections", "plots", "study_plots", "overlays", "store", "pixel_counts",
         "alt_text", "intervals", "lines", "rules", "markup", "svg",
     },
     {
-        "machine", "weights", "states", "networks", "features", "arrays", "items", "layouts", "sources", "intake",
+        "machine", "weights", "states", "networks", "offline", "features", "arrays", "items", "layouts", "sources", "intake",
         "curation", "datasets", "doctor", "diagnoses", "suspects", "traits", "samples", "_sample_*",
     },
     {"methods._*"},
@@ -33,7 +33,7 @@ FLOORS = [
     {"__main__"},
 ]  # fmt: skip
 TORCH_ROOMS = {
-    "weights", "features", "networks", "states", "filterbank", "threads", "maps", "images", "store", "machine", "batches",
+    "weights", "features", "networks", "offline", "states", "threads", "maps", "images", "store", "machine", "batches",
     "workflow", "gaussian_study", "remembered", "experiments",
 }  # and methods  # fmt: skip
 PAGES_MAY_CALL = {

@@ -9,7 +9,7 @@ from kit_pages import open_page, part, png, texts, tiny_dataset
 from kit_runs import made as made
 from kit_runs import run as run
 
-from adlib import jobs, machine, registry, store
+from adlib import jobs, machine, registry, store, weights
 
 
 def said(at) -> str:
@@ -56,6 +56,15 @@ def test_a_method_without_a_network_hides_the_backbone():
     assert not at.exception
     assert "fit-network" not in [box.key for box in at.selectbox]
     assert "needs no backbone" in said(at)
+
+
+def test_the_built_in_backbone_says_so_and_names_a_better_one_that_is_ready(monkeypatch):
+    monkeypatch.setattr(weights, "better", lambda ready: None)
+    at = open_page("fit", dataset=tiny_dataset().id).run()
+    assert "Built in, works offline" in said(at)
+    assert "found more defects" not in said(at)
+    monkeypatch.setattr(weights, "better", lambda ready: "wide_net.mine")
+    assert "**wide_net.mine**, which is ready here too, found more defects" in said(at.run())
 
 
 def test_missing_weights_are_a_warning_with_a_way_out():

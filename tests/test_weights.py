@@ -197,3 +197,20 @@ def test_a_hub_out_of_reach_is_told_with_the_way_round(cache):
 def test_only_names_of_backbones_are_fetched(name):
     with pytest.raises(AdlibError):
         weights.fetch(name)
+
+
+def test_the_better_choice_is_one_that_is_ready_and_was_measured_above_the_built_in_one(monkeypatch):
+    def known(name: str, measured: float | None) -> weights.Suggestion:
+        return weights.Suggestion(name, "", 1, "", "", measured)
+
+    listed = (
+        known("offline", 0.8),
+        known("low.a", 0.7),
+        known("high.a", 0.9),
+        known("higher.a", 0.95),
+        known("new.a", None),
+    )
+    monkeypatch.setattr(weights, "SUGGESTED", listed)
+    assert weights.better(["offline", "low.a", "high.a", "new.a"]) == "high.a"
+    assert weights.better(["offline", "low.a", "new.a", "unheard_of"]) is None
+    assert weights.better([]) is None

@@ -207,6 +207,13 @@ def test_weights_that_are_not_those_of_the_fit_are_refused():
         workflow.load(run)
 
 
+def test_a_run_of_the_filter_bank_that_was_built_in_before_is_told_to_fit_again():
+    run = fitted_run(dataset(normals=8), backbone=Backbone("offline"), method="knn")
+    run.write("run.json", {**run.card, "weights": {"file": None, "sha256": "1" * 64}})
+    with pytest.raises(DataError, match=r"built-in backbone .* Fit again"):
+        workflow.load(run)
+
+
 # --- identity ---------------------------------------------------------------------------------------------------------
 
 

@@ -127,6 +127,10 @@ class Gaussian:
         backbone = resolve(self.backbone, "all")
         channels = [c for c, _, _ in shapes(backbone, height, width)]
         kept = [c if self.reduction == "none" else min(c, n - 1) for c in channels]  # r: columns of a factor, at most
+        if (
+            self.reduction == "npca"
+        ):  # the last of the variance lies in a fifth to two thirds of them: known after the fit
+            kept = [max(1, round(0.4 * r)) for r in kept]
         sums = 8 * sum(c * c for c in channels)
         passes = 1 if self.reduction == "none" else 2
         reading = activation_bytes(backbone, height, width, min(n, AT_ONCE))

@@ -85,15 +85,16 @@ def network() -> str:
         found = name in ready or weights.find(name) is not None
         return bare("fit.network_option_ready" if found else "fit.network_option_missing", name=name)
 
-    usual = next((name for name in ("resnet18.tv_in1k", *ready) if name in ready), weights.OFFLINE)
     name = st.selectbox(
-        t("fit.network"), names, names.index(usual), format_func=option, key="fit-network", accept_new_options=True,
+        t("fit.network"), names, names.index(weights.OFFLINE), format_func=option, key="fit-network", accept_new_options=True,
         help=t("fit.network_help"), persist_state="session",
     )  # fmt: skip
     about = {one.name: one for one in weights.SUGGESTED}.get(name)
     if about is not None:
         facts = [tell(about.about)] + ([f"{about.megabytes:g} MB"] if about.megabytes else [])
         st.markdown(" · ".join([*facts, *filter(None, [plain(about.licence)])]))
+    if name == weights.OFFLINE and (better := weights.better(ready)) is not None:
+        st.markdown(t("fit.better", name=better))
     return str(name)
 
 

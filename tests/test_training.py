@@ -1,0 +1,124 @@
+"""The tool that makes the built-in backbone: its pictures, its steps, and the file that it leaves for the app."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from adlib import features, offline
+from adlib.contract import Backbone
+from training import pool, textures
+from training.export import export
+from training.pictures import SCENES, picture
+from training.student import plain, trainable
+from training.tasks import standardised
+from training.train import Recipe, Run, rate, recipe_of, train
+
+TINY = Recipe(("contrast",), steps=6, pixels=4 * 32 * 32, sides=((32, 1), (48, 1)))
+
+
+@pytest.fixture(scope="module")
+def pictures() -> np.ndarray:
+    return np.stack([picture(0, index, 64) for index in range(8)])
+
+
+@pytest.fixture
+def teacher(tmp_path, monkeypatch) -> None:
+    torch.manual_seed(3)
+    save_file(timm.create_model("resnet10t").state_dict(), tmp_path / "resnet10t.safetensors")
+    monkeypatch.setenv("ADLIB_WEIGHTS", str(tmp_path))
+
+
+def test_a_picture_depends_on_seed_and_number_alone(tmp_path):
+    pool.make(tmp_path / "pool.npy", count=3, side=40, seed=5, processes=2)
+    made = np.load(tmp_path / "pool.npy")
+    assert made.shape == (3, 40, 40, 3)
+    assert all(np.array_equal(made[index], picture(5, index, 40)) for index in (2, 0, 1))
+    assert not np.array_equal(made[0], picture(6, 0, 40))
+
+
+@pytest.mark.parametrize("kind", textures.KINDS, ids=lambda kind: kind.__name__)
+def test_a_texture_fills_its_square_between_black_and_white(kind):
+    fields = [kind(np.random.default_rng(seed), 48) for seed in range(4)]
+    assert all(field.shape == (48, 48) and field.min() >= 0 and field.max() <= 1 for field in fields)
+    assert np.mean([field.std() for field in fields]) > 0.02
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
+def test_every_scene_has_colours_that_a_camera_can_take(scene):
+    image = scene(np.random.default_rng(1), 48)
+    assert image.shape == (48, 48, 3)
+    assert np.isfinite(image).all()
+
+
+@pytest.mark.parametrize("task", ["contrast", "distil:resnet10t"])
+def test_training_lowers_the_loss(task, pictures, teacher):
+    run = Run(replace(TINY, tasks=(task,), steps=30), pictures)
+    x = pool.batch(pictures, np.random.default_rng(9), 8, 48)
+
+    def loss() -> float:
+        with torch.no_grad():
+            return float(run.tasks[0].loss(run.student, x, np.random.default_rng(0)))
+
+    before = loss()
+    for _ in range(12):
+        run.step()
+    assert loss() < 0.9 * before
+
+
+def test_a_run_that_was_cut_ends_as_one_that_was_not(pictures, tmp_path):
+    whole = Run(TINY, pictures)
+    train(whole, tmp_path / "whole")
+    cut = Run(TINY, pictures)
+    for _ in range(3):
+        cut.step()
+    cut.save(tmp_path / "cut")
+    resumed = Run(recipe_of(tmp_path / "cut"), pictures)
+    resumed.restore(tmp_path / "cut")
+    train(resumed, tmp_path / "cut")
+    for name, value in whole.student.state_dict().items():
+        torch.testing.assert_close(resumed.student.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_the_learning_rate_rises_stays_and_falls_to_nothing():
+    recipe = replace(TINY, steps=1000, rate=2.0, fall=0.25)
+    assert rate(0, recipe) < rate(50, recipe) < 2.0
+    assert rate(200, recipe) == rate(750, recipe) == 2.0
+    assert rate(875, recipe) == pytest.approx(1.0)
+    assert rate(999, recipe) == pytest.approx(0.0, abs=0.01)
+
+
+def test_the_plain_network_answers_as_the_trained_one():
+    torch.manual_seed(0)
+    student = trainable()
+    for _ in range(3):
+        student(torch.randn(4, 3, 64, 64))  # lively statistics
+    folded = offline.OfflineNet((0, 1, 2), None)
+    folded.load_state_dict(plain(student))
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        for ours, wanted in zip(folded.eval()(x), student.eval()(x), strict=True):
+            torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("answers", ["own", "standardised", "units"])
+def test_the_file_answers_as_the_student_with_its_heads(answers, pictures, teacher, tmp_path, monkeypatch):
+    run = Run(replace(TINY, tasks=("distil:resnet10t",)), pictures)
+    run.step()
+    export(run, tmp_path / "made.safetensors", answers)
+    monkeypatch.setattr(offline, "FILE", tmp_path / "made.safetensors")
+    x = pool.batch(pictures, np.random.default_rng(0), 2, 64)
+    found = features.extractor(Backbone("offline", (0, 1, 2), precision="fp32"))(x)
+    (task,) = run.tasks
+    with torch.no_grad():
+        maps = run.student.eval()(standardised(x))
+        for stage, (ours, own) in enumerate(zip(found, maps, strict=True)):
+            wanted = own if answers == "own" else task.heads[stage](own)
+            if answers == "units":
+                wanted = wanted * task.std(stage)[:, None, None] + task.mean(stage)[:, None, None]
+            torch.testing.assert_close(ours, wanted, rtol=0.02, atol=0.02 * float(wanted.std()))

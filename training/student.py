@@ -1,0 +1,41 @@
+"""The shipped network as it is trained, with batch normalisation, and how it becomes the plain one that ships."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from adlib.offline import OfflineNet
+
+
+class ConvNorm(nn.Module):
+    """A 3x3 convolution and batch normalisation: one affine map, so one convolution with a bias once trained."""
+
+    def __init__(self, given: int, made: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(given, made, 3, stride, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(made)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))
+
+    def folded(self) -> dict[str, Tensor]:
+        """weight and bias of the convolution that answers the same, with the statistics of all training so far."""
+        gain = self.norm.weight / torch.sqrt(self.norm.running_var + self.norm.eps)
+        return {
+            "weight": (self.conv.weight * gain[:, None, None, None]).detach(),
+            "bias": (self.norm.bias - self.norm.running_mean * gain).detach(),
+        }
+
+
+def trainable() -> OfflineNet:
+    return OfflineNet((0, 1, 2), None, ConvNorm).to(memory_format=torch.channels_last)
+
+
+def plain(student: OfflineNet) -> dict[str, Tensor]:
+    """The tensors of the same network without normalisation, by their names in `OfflineNet`."""
+    tensors = {}
+    for name, module in student.named_modules():
+        if isinstance(module, ConvNorm):
+            tensors |= {f"{name}.{key}": value for key, value in module.folded().items()}
+    return tensors
