@@ -71,3 +71,11 @@ def test_it_finds_the_defects_of_a_sample_set(key, least, monkeypatch):
     scores = np.concatenate([detector.score(pixels).scores for pixels in (good, bad)])
     found = metrics.auroc([0] * len(good) + [1] * len(bad), scores)
     assert found >= least
+
+
+def test_what_was_measured_of_the_suggested_backbones_stands_in_the_results():
+    results = (ROOT / "benchmarks" / "results.md").read_text(encoding="utf-8")
+    (row,) = [line for line in results.splitlines() if "**mean of the ten**" in line]
+    cells = [float(cell.partition("/")[0]) for cell in row.split("|")[3:5]]  # offline, resnet18
+    told = {one.name: one.measured for one in weights.SUGGESTED if one.measured is not None}
+    assert told == {"offline": round(cells[0], 3), "resnet18.tv_in1k": round(cells[1], 3)}
