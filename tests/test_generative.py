@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from adlib import registry
 from adlib.contract import DataError, silent
 from adlib.methods import pixelcnn, vae
-from adlib.methods._networks import Dense, Down, Up, native_side, resized, traced
+from adlib.methods._networks import Dense, Down, Up, native_side, traced
 from adlib.methods._residual import one_number, residual, ssim
 from adlib.methods._training import Plan, descend, divided, gather, steps_of, train
 from promises import Pictures, parts

@@ -121,7 +121,7 @@ def _watch(run_id: str) -> None:
                 text += f" · {t('views.left', time=duration(now.seconds_left))}"
             st.progress(min(1.0, max(0.0, now.fraction)), text=f"**{now.fraction:.0%}** · {text}")
             st.button(t("views.stop"), icon=":material/stop:", key=f"stop-{run_id}", on_click=jobs.stop, args=(run_id,))
-            learning.show(store.Run.open(run_id), "live")
+            learning.show(store.Run.open(run_id), "live", most=2)
 
 
 def _again(run_id: str) -> None:
