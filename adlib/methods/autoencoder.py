@@ -85,9 +85,8 @@ class Autoencoder:
     )  # fmt: skip
     loss: str = setting("l2", choices=MEASURES, label="Loss", help="What the network learns to make small.")
     residual: str = setting(
-        "auto", choices=("auto", *MEASURES), label="Residual",
-        help="What the heatmap shows: absolute or squared difference, or structural dissimilarity (SSIM); auto takes the "
-        "absolute one with the dense network, else SSIM.",
+        "l1", choices=MEASURES, label="Residual",
+        help="What the heatmap shows: absolute or squared difference, or structural dissimilarity (SSIM).",
     )  # fmt: skip
     summary: str = setting(
         "auto", choices=SCORES, label="Score",
@@ -163,23 +162,16 @@ class Autoencoder:
     def score(self, pixels: Tensor) -> Prediction:
         net, (channels, side, dense) = learned(self, "network_"), learned(self, "shape_")
         size = (pixels.shape[-2], pixels.shape[-1])
-        measure, summary = self._read(dense)
+        summary = self.summary if self.summary != "auto" else "sum" if dense else "top"
 
         def work(some: Tensor) -> tuple[Tensor, Tensor]:
             x = seen(some, channels, side)
-            return residual(x, net(x), measure), net.code(x)
+            return residual(x, net(x), self.residual), net.code(x)
 
         grid, code = in_rows(pixels, work)
         heat = upsample_blur(grid, size, self.sigma * max(size) / side)
         scores = one_number(grid, heat, summary, self.share)
         return Prediction(scores.numpy(), heat.numpy(), code.numpy())
-
-    def _read(self, dense: bool) -> tuple[str, str]:
-        """The residual and the summary that are meant."""
-        usual = ("l1", "sum") if dense else ("ssim", "top")
-        return tuple(
-            own if own != "auto" else one for own, one in zip((self.residual, self.summary), usual, strict=True)
-        )  # type: ignore[return-value]
 
     def reconstruct(self, pixels: Tensor) -> Tensor:
         """What the network draws in place of the pictures: (B, 3, H, W) in [0, 1].  Raises NotFitted."""

@@ -36,7 +36,7 @@ from adlib.methods._training import Plan, descend, fit_bytes, gather, mean_of, s
 METHOD = "Variational autoencoder"
 NEEDS = 2
 DECODERS = ("bernoulli", "gaussian", "gaussian_variance")
-SCORES = ("ssim", "probability", "elbo", "reconstruction", "kl", "top")
+SCORES = ("auto", "ssim", "probability", "elbo", "reconstruction", "kl", "top")
 LEAST, MOST = -8.0, 2.0  # of a decoder's log s²: a deviation from 2 % of white upwards
 CODE_LIMIT = 8.0  # of the encoder's |log σ²|
 
@@ -141,9 +141,10 @@ class VAE:
         help="1 is the bound itself; larger keeps the code simpler.",
     )
     summary: str = setting(
-        "ssim", choices=SCORES, label="Score",
+        "auto", choices=SCORES, label="Score",
         help="Structural dissimilarity of the reconstruction (ssim) or its squared error (reconstruction), reconstruction "
-        "probability over several draws, the negative bound (elbo), its KL term, or the mean of the heatmap's top share.",
+        "probability over several draws, the negative bound (elbo), its KL term, or the mean of the heatmap's top share; auto "
+        "takes ssim with the dense network, else the top share.",
     )  # fmt: skip
     draws: int = setting(
         10, low=1, high=200, label="Draws", help="Codes drawn for each picture; the same random numbers for every one."
@@ -219,15 +220,16 @@ class VAE:
     # --- scoring ---
 
     def score(self, pixels: Tensor) -> Prediction:
-        net, (channels, side, _) = learned(self, "network_"), learned(self, "shape_")
+        net, (channels, side, dense) = learned(self, "network_"), learned(self, "shape_")
         noise = learned(self, "noise_").to(device())
+        summary = self.summary if self.summary != "auto" else "ssim" if dense else "top"
         size = (pixels.shape[-2], pixels.shape[-1])
 
         def work(some: Tensor) -> tuple[Tensor, ...]:
             x = seen(some, channels, side)
             mean, log_variance = net.encode(x)
-            if self.summary in ("ssim", "reconstruction"):
-                grid = residual(x, net.drawn(mean), "l2" if self.summary == "reconstruction" else "ssim")
+            if summary in ("ssim", "reconstruction"):
+                grid = residual(x, net.drawn(mean), "l2" if summary == "reconstruction" else "ssim")
             else:  # draw by draw, always in the same order
                 codes = [mean + torch.exp(0.5 * log_variance) * one for one in noise]
                 grid = torch.stack([net.surprise(x, z) for z in codes]).mean(0)
@@ -235,11 +237,11 @@ class VAE:
 
         grid, kl, code = in_rows(pixels, work)
         heat = upsample_blur(grid, size, self.sigma * max(size) / side)
-        if self.summary == "top":
+        if summary == "top":
             scores = one_number(grid, heat, "top", self.share)
         else:
             total = one_number(grid, heat, "sum", 1.0)
-            scores = {"elbo": total + kl, "kl": kl}.get(self.summary, total)
+            scores = {"elbo": total + kl, "kl": kl}.get(summary, total)
         return Prediction(scores.numpy(), heat.numpy(), code.numpy())
 
     def reconstruct(self, pixels: Tensor) -> Tensor:

@@ -9,12 +9,12 @@ from adlib.alt_text import losses_text
 from pages.parts.words import bare, t
 
 
-def show(run: store.Run, key: str) -> bool:
+def show(run: store.Run, key: str, most: int = 4) -> bool:
     """Draws the run's record of its training as far as it has come; False, and nothing, when it has none.
 
-    key: where on the page this is drawn, so that a chart keeps its place while it grows.
+    key: where on the page this is drawn, so that a chart keeps its place while it grows.  most: strips, at most.
     """
-    curves, strips = learning.curves(run), learning.strips(run)
+    curves, strips = learning.curves(run), learning.strips(run, most)
     if not curves and not strips:
         return False
     left, right = st.columns([2, 3], gap="medium")

@@ -124,7 +124,7 @@ def watch(job: str) -> None:
             st.button(t("views.stop"), icon=":material/stop:", key=f"stop-{job}", on_click=jobs.stop, args=(job,))
             run_id, _, study = job.partition(".")
             if not study:
-                learning.show(store.Run.open(run_id), "live")
+                learning.show(store.Run.open(run_id), "live", most=2)
 
 
 def _again(run_id: str) -> None:
