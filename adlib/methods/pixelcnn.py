@@ -27,6 +27,7 @@ METHOD = "PixelCNN"
 NEEDS = 2
 FIRST = 7  # side of the first window
 SCORES = ("likelihood", "corrected", "top")
+SMALL = 16  # side of the picture that stands for an embedding
 
 
 class Masked(nn.Conv2d):
@@ -191,13 +192,16 @@ class PixelCNN:
 
         grid, steps = in_rows(pixels, work)
         heat = upsample_blur(grid, size, self.sigma * max(size) / side)
+        small = (
+            F.adaptive_avg_pool2d(steps.float(), min(SMALL, side)).flatten(1).numpy()
+        )  # it has no code: the picture itself
         if self.summary == "top":
-            return Prediction(one_number(grid, heat, "top", self.share).numpy(), heat.numpy())
+            return Prediction(one_number(grid, heat, "top", self.share).numpy(), heat.numpy(), small)
         scores = one_number(grid, heat, "mean", 1.0).numpy() / np.float32(channels)
         if self.summary == "corrected":
             sizes = [png_bits(one) / one.size for one in steps.to(torch.uint8).numpy()]
             scores = scores - np.array(sizes, np.float32)
-        return Prediction(scores, heat.numpy())
+        return Prediction(scores, heat.numpy(), small)
 
     def reconstruct(self, pixels: Tensor) -> Tensor:
         """What it expects at each pixel, given those before it: (B, 3, H, W) in [0, 1].  Raises NotFitted."""
