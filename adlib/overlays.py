@@ -48,7 +48,8 @@ def overlay(
     """The picture with its heat on top, (H, W, 3) uint8 RGB.
 
     image: (H, W, 3) uint8 RGB.  ratio: (H, W), 1 = the threshold.  opacity: of the heat at and above 1x, in [0, 1].
-    Below 1x the heat fades with the square of the ratio, so that normal areas look as they are.
+    Below 1x the heat fades with the fourth power of the ratio: normal textures often lie at 0.6 to 0.8 of the line all over,
+    and shall look as they are.
     outline: a white line on black around everything above 1x, visible on any ground.
     Raises ValueError for another shape or dtype, or a ratio that is not finite.
     """
@@ -58,7 +59,7 @@ def overlay(
         )
     levels = _levels(ratio, vmax)
     steps = np.arange(256) / 255 * vmax
-    alpha = np.rint(255 * opacity * np.clip(steps, 0, 1) ** 2).astype(np.uint16)  # (256,) weight of each level
+    alpha = np.rint(255 * opacity * np.clip(steps, 0, 1) ** 4).astype(np.uint16)  # (256,) weight of each level
     heat = inferno().astype(np.uint16) * alpha[:, None]
     # A row at a time holds one row of 16-bit numbers and not a whole picture of 50 megapixels.
     mixed = np.empty_like(image)

@@ -16,8 +16,8 @@ function decode(text) {
   return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))
 }
 
-// The map as a small picture: colour from the ramp, and opacity growing with the ratio's square up to the threshold,
-// as in the downloads (`adlib.overlays`).
+// The map as a small picture: colour from the ramp, and opacity growing with the ratio's fourth power up to the
+// threshold, so that normal textures look as they are; as in the downloads (`adlib.overlays`).
 function painted(ratios, w, h, ramp, top, solid) {
   const canvas = document.createElement("canvas")
   canvas.width = w
@@ -29,7 +29,7 @@ function painted(ratios, w, h, ramp, top, solid) {
     image.data[4 * i] = ramp[3 * value]
     image.data[4 * i + 1] = ramp[3 * value + 1]
     image.data[4 * i + 2] = ramp[3 * value + 2]
-    image.data[4 * i + 3] = solid ? 255 : 255 * Math.min(1, (value / 255) * top) ** 2
+    image.data[4 * i + 3] = solid ? 255 : 255 * Math.min(1, (value / 255) * top) ** 4
   }
   context.putImageData(image, 0, 0)
   return canvas
