@@ -31,8 +31,8 @@ ALSO: list[tuple[str, dict[str, Any]]] = [
     ("gaussian", {"reduction": "npca"}),
     ("gaussian", {"reduction": "pca", "variance": 0.9999}),
     ("gaussian", {"distance": "sed"}),
-    ("ocsvm", {"levels": "all", "scaling": "unit length", "dimensions": 6}),
-    ("kde", {"dimensions": 0, "bandwidth": 0.5}),
+    ("ocsvm", {"levels": "all", "scaling": "unit length", "dimensions": 6, "max_pictures": 20}),
+    ("kde", {"dimensions": 0, "bandwidth": 0.5, "max_pictures": 20}),
     ("autoencoder", {"network": "dense", "size": 12, "code": 8, "epochs": 2, "max_pictures": 40, "noise": 0.0}),
     (
         "vae",
