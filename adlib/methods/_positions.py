@@ -18,7 +18,7 @@ from adlib.threads import in_slices
 TOGETHER = 32  # pictures added to the moments at once: each pass goes through all P covariances
 POSITIONS = 64  # worked on at once by one thread: their covariances stay in its cache
 ROWS = 4  # pictures whitened at once, always exactly so many: the same products for a picture alone and in any batch
-AT_ONCE = 128  # positions whitened at once by one thread
+AT_ONCE = 512  # positions whitened at once by one thread
 STRIPS = 4  # a factor is kept as so many strips of columns, each only as long as it is not 0: 5/8 of the memory
 
 
