@@ -34,3 +34,17 @@ def test_data() -> Path:
     if not folder:
         pytest.skip("ADLIB_TEST_DATA is not set: this test needs real pictures and weights")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium, found or installed: a test in a real browser never skips."""
+    from playwright.sync_api import sync_playwright
+
+    from browser import FLAGS, chromium
+
+    path = chromium()
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield started
+        started.close()

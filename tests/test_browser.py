@@ -13,7 +13,7 @@ from kit_pages import finished_run, part, png, tiny_dataset, tiny_items
 from PIL import Image
 
 from adlib import curation, jobs, store
-from browser import FLAGS, Visitor, chromium, served, word
+from browser import Visitor, served, word
 
 FINISHED = word("fit.done").partition(".")[0]
 PAGES = ("", "data", "fit", "evaluate", "heatmaps", "models")
@@ -29,17 +29,6 @@ def place(tmp_path_factory):
 def server(place):
     with served(place) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    path = chromium()
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -10,23 +10,12 @@ from kit_report import run as run
 from kit_runs import made as made
 
 from adlib import report
-from browser import AXE, FLAGS, chromium
+from browser import AXE
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 FIND = (
     "rules => axe.run(document, {runOnly: rules, resultTypes: ['violations']}).then(r => JSON.stringify(r.violations))"
 )
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    path = chromium()
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ scores the same in every version of scikit-learn.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -26,7 +27,7 @@ Arrays = dict[str, np.ndarray]
 
 
 @dataclass
-class Classical:
+class Classical(ABC):
     """A detector on vectors: a subclass says what it learns from them and how strange a vector is.
 
     A picture is the mean over all positions of the network's deepest level, or of every level that is read.  The vectors
@@ -58,13 +59,13 @@ class Classical:
     )
     seed: int = 0
 
+    @abstractmethod
     def _learn(self, rows: np.ndarray, tick: Tick) -> Arrays:
         """rows: (N, K) float64 of the normals → what `LEARNED` names."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _strangeness(self, row: np.ndarray, learned: Arrays) -> float:
         """row: (K,) float64.  Larger is stranger."""
-        raise NotImplementedError
 
     def fit(self, normals: Images, tick: Tick = silent) -> Self:
         forget(self)
@@ -146,6 +147,6 @@ class Classical:
             operations=n * macs(backbone, height, width) + float(held) * (d * k + held * k),
         )
 
+    @abstractmethod
     def _state_bytes(self, held: int, k: int) -> int:
         """Bytes of what is learned from `held` vectors of length k, at most."""
-        raise NotImplementedError

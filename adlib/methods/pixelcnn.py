@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 import io
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -15,16 +14,25 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from adlib.contract import Cost, Images, Prediction, Tick, setting, silent
+from adlib.contract import Images, Prediction, Tick, setting, silent
 from adlib.maps import upsample_blur
-from adlib.methods._networks import device, drawn_back, filled, in_rows, seeded, seen, shape_of, traced, weights_of
-from adlib.methods._reading import count, part
+from adlib.methods._drawing import (
+    Drawing,
+    epochs_setting,
+    patience_setting,
+    pictures_setting,
+    rate_setting,
+    share_setting,
+    sigma_setting,
+    size_setting,
+    state_of,
+)  # fmt: skip
+from adlib.methods._networks import device, in_rows, seen
+from adlib.methods._reading import part
 from adlib.methods._residual import one_number
-from adlib.methods._state import forget, learned
-from adlib.methods._training import Plan, descend, fit_bytes, gather, steps_of, train
+from adlib.methods._state import learned
+from adlib.methods._training import descend, train
 
-METHOD = "PixelCNN"
-NEEDS = 2
 FIRST = 7  # side of the first window
 SCORES = ("likelihood", "corrected", "top")
 SMALL = 16  # side of the picture that stands for an embedding
@@ -114,7 +122,7 @@ def png_bits(steps: np.ndarray) -> float:
 
 
 @dataclass
-class PixelCNN:
+class PixelCNN(Drawing):
     """-log p of a picture in bits a value, exact for the picture as it is cut into levels.
 
     Its paradox: a picture that is simpler than the normals is often *more* probable than they are, however strange it is.
@@ -122,10 +130,9 @@ class PixelCNN:
     Source: van den Oord et al. 2016, arXiv:1601.06759; the correction is Serrà et al. 2020, arXiv:1909.11480.
     """
 
-    size: int = setting(
-        28, low=8, high=64, label="Side of the picture",
-        help="Pictures are reduced to this many pixels a side; larger sees finer defects and takes longer.",
-    )  # fmt: skip
+    METHOD: ClassVar[str] = "PixelCNN"
+
+    size: int = size_setting(28, 64)
     levels: int = setting(
         16, low=2, high=256, label="Grey levels",
         help="Steps that each value is cut into; 256 are exact for 8 bits, fewer learn faster.",
@@ -137,48 +144,38 @@ class PixelCNN:
         help="Bits a value (likelihood), the same less the picture's size as PNG (corrected), or the mean of the top share "
         "of the heatmap.",
     )  # fmt: skip
-    share: float = setting(
-        0.01, low=0.0001, high=1.0, label="Top share", help="Share of the pixels that the top score rests on."
-    )
-    sigma: float = setting(
-        1.0, low=0.0, high=16.0, label="Blur", help="Blur of the heatmap, in pixels of the reduced picture."
-    )
-    epochs: int = setting(
-        30, low=1, high=2000, label="Epochs", help="Passes over the normals, of 20 to 100 steps each, at most."
-    )
-    patience: int = setting(
-        10, low=0, high=500, label="Patience",
-        help="Training stops after so many epochs without a better loss on held-out normals; 0 never stops early.",
-    )  # fmt: skip
-    rate: float = setting(0.001, low=0.00001, high=0.1, label="Learning rate", help="Step length of Adam.")
-    max_pictures: int = setting(
-        8000, low=2, high=100_000, label="Pictures sampled",
-        help="At most so many normals, drawn at random, are held during the fit; this bounds its memory.",
-    )  # fmt: skip
+    share: float = share_setting()
+    sigma: float = sigma_setting()
+    epochs: int = epochs_setting(30)
+    patience: int = patience_setting()
+    rate: float = rate_setting()
+    max_pictures: int = pictures_setting()
     seed: int = 0
 
     # --- the fit ---
 
-    def _net(self, colours: int) -> Net:
-        return Net(colours, self.levels, self.features, self.blocks)
+    def _net(self, channels: int, side: int, dense: bool) -> Net:
+        return Net(channels, self.levels, self.features, self.blocks)
 
-    def _side(self, height: int, width: int, grey: bool = False) -> int:
+    def _side(self, height: int, width: int, dense: bool) -> int:
         return max(8, min(self.size, max(height, width)))
 
+    def _drawn(self, network: Net, x: Tensor) -> Tensor:
+        return network.expected(x)  # at each pixel, given those before it
+
+    def _more(self, side: int) -> int:
+        return self.levels * 3 * side * side
+
     def fit(self, normals: Images, tick: Tick = silent) -> Self:
-        forget(self)
-        count(normals, NEEDS, METHOD)
-        pictures = gather(normals, self._side, self.max_pictures, self.seed, part(tick, 0.0, 0.05))
-        colours, side = pictures.shape[1:3]
-        net = cast(Net, seeded(self.seed, lambda: self._net(colours))).to(device())
+        net, pictures, shape = self._begin(normals, part(tick, 0.0, 0.05))
+        net.to(device())
 
         def bits(x: Tensor) -> Tensor:
             return net.bits(x).flatten(1).mean(1)
 
-        plan = Plan(self.epochs, patience=self.patience, seed=self.seed)
         step = descend(net, lambda x: bits(x).mean(), self.rate)
-        train(net, pictures, plan, step, bits, net.expected, part(tick, 0.05, 1.0))
-        return self.restore({"shape": torch.tensor([colours, side, 0]), **weights_of(net)})
+        train(net, pictures, self._plan(), step, bits, net.expected, part(tick, 0.05, 1.0))
+        return self.restore(state_of(net, shape))
 
     # --- scoring ---
 
@@ -192,9 +189,8 @@ class PixelCNN:
 
         grid, steps = in_rows(pixels, work)
         heat = upsample_blur(grid, size, self.sigma * max(size) / side)
-        small = (
-            F.adaptive_avg_pool2d(steps.float(), min(SMALL, side)).flatten(1).numpy()
-        )  # it has no code: the picture itself
+        # It has no code; the picture itself stands for it.
+        small = F.adaptive_avg_pool2d(steps.float(), min(SMALL, side)).flatten(1).numpy()
         if self.summary == "top":
             return Prediction(one_number(grid, heat, "top", self.share).numpy(), heat.numpy(), small)
         scores = one_number(grid, heat, "mean", 1.0).numpy() / np.float32(channels)
@@ -202,28 +198,3 @@ class PixelCNN:
             sizes = [png_bits(one) / one.size for one in steps.to(torch.uint8).numpy()]
             scores = scores - np.array(sizes, np.float32)
         return Prediction(scores, heat.numpy(), small)
-
-    def reconstruct(self, pixels: Tensor) -> Tensor:
-        """What it expects at each pixel, given those before it: (B, 3, H, W) in [0, 1].  Raises NotFitted."""
-        net, (channels, side, _) = learned(self, "network_"), learned(self, "shape_")
-        (drawn,) = in_rows(pixels, lambda some: (net.expected(seen(some, channels, side)),))
-        return drawn_back(drawn, (pixels.shape[-2], pixels.shape[-1]))
-
-    # --- state and cost ---
-
-    def state(self) -> dict[str, Tensor]:
-        return {"shape": torch.tensor(learned(self, "shape_")), **weights_of(learned(self, "network_"))}
-
-    def restore(self, state: Mapping[str, Tensor]) -> Self:
-        forget(self)
-        shape = shape_of(state, METHOD)
-        self.network_, self.shape_ = filled(lambda: self._net(shape[0]), state, METHOD), shape
-        return self
-
-    def cost(self, n: int, height: int, width: int) -> Cost:
-        side = self._side(height, width)
-        weights, made, operations = traced(lambda: self._net(3), 3, side, side)
-        n = min(n, self.max_pictures)
-        plan = Plan(self.epochs)
-        fit = fit_bytes(plan, n, 3 * side * side, 3 * height * width, weights, made + self.levels * 3 * side * side)
-        return Cost(fit, weights, 3.0 * operations * min(plan.batch, n) * steps_of(n, plan))

@@ -4,37 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import ClassVar, Self, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adlib.contract import Cost, Images, Prediction, Tick, setting, silent
+from adlib.contract import Images, Prediction, Tick, setting, silent
 from adlib.maps import upsample_blur
+from adlib.methods._drawing import (
+    Drawing,
+    epochs_setting,
+    network_setting,
+    noise_setting,
+    patience_setting,
+    pictures_setting,
+    rate_setting,
+    share_setting,
+    sigma_setting,
+    size_setting,
+    state_of,
+    width_setting,
+)  # fmt: skip
 from adlib.methods._networks import (
-    NETWORKS,
     decoder,
     device,
-    drawn_back,
     encoder,
-    filled,
     in_rows,
-    is_dense,
-    native_side,
-    seeded,
     seen,
-    shape_of,
-    traced,
-    weights_of,
 )  # fmt: skip
-from adlib.methods._reading import count, part
+from adlib.methods._reading import part
 from adlib.methods._residual import one_number, residual
 from adlib.methods._state import forget, learned, take
-from adlib.methods._training import Plan, descend, fit_bytes, gather, mean_of, steps_of, train
+from adlib.methods._training import descend, mean_of, train
 
-METHOD = "Variational autoencoder"
-NEEDS = 2
 DECODERS = ("bernoulli", "gaussian", "gaussian_variance")
 SCORES = ("auto", "ssim", "probability", "elbo", "reconstruction", "kl", "top")
 LEAST, MOST = -8.0, 2.0  # of a decoder's log s²: a deviation from 2 % of white upwards
@@ -110,21 +113,17 @@ def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 @dataclass
-class VAE:
+class VAE(Drawing):
     """-log p of a picture under a variational autoencoder, or the bound on it.
 
     Source: Kingma & Welling 2014, arXiv:1312.6114; the reconstruction probability is that of An & Cho 2015.  Both parts
     of the bound are sums, over pixels and over the code.
     """
 
-    network: str = setting(
-        "auto", choices=NETWORKS, label="Network",
-        help="Dense for grey pictures of at most 32 pixels, convolutional for all others; auto decides by the pictures.",
-    )  # fmt: skip
-    size: int = setting(
-        64, low=8, high=256, label="Side of the picture",
-        help="Pictures are reduced to this many pixels a side; larger sees finer defects and takes longer.",
-    )  # fmt: skip
+    METHOD: ClassVar[str] = "Variational autoencoder"
+
+    network: str = network_setting()
+    size: int = size_setting(64, 256)
     code: int = setting(
         32, low=1, high=512, label="Width of the code", help="Hidden causes that all normals are explained by."
     )
@@ -149,32 +148,14 @@ class VAE:
     draws: int = setting(
         10, low=1, high=200, label="Draws", help="Codes drawn for each picture; the same random numbers for every one."
     )
-    share: float = setting(
-        0.01, low=0.0001, high=1.0, label="Top share", help="Share of the pixels that the top score rests on."
-    )
-    sigma: float = setting(
-        1.0, low=0.0, high=16.0, label="Blur", help="Blur of the heatmap, in pixels of the reduced picture."
-    )
-    width: int = setting(
-        16, low=4, high=128, label="Width of the network",
-        help="Channels of the first convolution; each further one has twice as many.",
-    )  # fmt: skip
-    noise: float = setting(
-        0.0, low=0.0, high=2.0, label="Noise",
-        help="Noise on the pictures it has to draw again without it, as a share of white; keeps it from copying defects.",
-    )  # fmt: skip
-    epochs: int = setting(
-        100, low=1, high=2000, label="Epochs", help="Passes over the normals, of 20 to 100 steps each, at most."
-    )
-    patience: int = setting(
-        10, low=0, high=500, label="Patience",
-        help="Training stops after so many epochs without a better loss on held-out normals; 0 never stops early.",
-    )  # fmt: skip
-    rate: float = setting(0.001, low=0.00001, high=0.1, label="Learning rate", help="Step length of Adam.")
-    max_pictures: int = setting(
-        8000, low=2, high=100_000, label="Pictures sampled",
-        help="At most so many normals, drawn at random, are held during the fit; this bounds its memory.",
-    )  # fmt: skip
+    share: float = share_setting()
+    sigma: float = sigma_setting()
+    width: int = width_setting()
+    noise: float = noise_setting(0.0)
+    epochs: int = epochs_setting(100)
+    patience: int = patience_setting()
+    rate: float = rate_setting()
+    max_pictures: int = pictures_setting()
     seed: int = 0
 
     # --- the fit ---
@@ -183,18 +164,7 @@ class VAE:
         return Net(channels, side, dense, self.code, self.width, self.likelihood)
 
     def fit(self, normals: Images, tick: Tick = silent) -> Self:
-        forget(self)
-        count(normals, NEEDS, METHOD)
-        dense = False
-
-        def side(height: int, width: int, grey: bool) -> int:
-            nonlocal dense
-            dense = is_dense(self.network, max(height, width), grey)
-            return native_side(self.size, height, width, dense)
-
-        pictures = gather(normals, side, self.max_pictures, self.seed, part(tick, 0.0, 0.1))
-        shape = (pictures.shape[1], pictures.shape[2], dense)
-        net = cast(Net, seeded(self.seed, lambda: self._net(*shape)))
+        net, pictures, shape = self._begin(normals, part(tick, 0.0, 0.1))
         net.mean.copy_(mean_of(pictures))
         net.to(device())
 
@@ -210,12 +180,10 @@ class VAE:
         def judged(x: Tensor) -> Tensor:  # the same noise after every epoch, so that epochs can be compared
             return bound(x, torch.Generator(device()).manual_seed(self.seed), 0.0)
 
-        plan = Plan(self.epochs, patience=self.patience, seed=self.seed)
         step = descend(net, lambda x: bound(x, chance, self.noise).mean(), self.rate)
-        train(net, pictures, plan, step, judged, net, part(tick, 0.1, 1.0))
+        train(net, pictures, self._plan(), step, judged, net, part(tick, 0.1, 1.0))
         noise = torch.randn(self.draws, self.code, generator=torch.Generator().manual_seed(self.seed))
-        whole = torch.tensor([shape[0], shape[1], int(dense)])
-        return self.restore({"shape": whole, "noise": noise, **weights_of(net)})
+        return self.restore({**state_of(net, shape), "noise": noise})
 
     # --- scoring ---
 
@@ -244,32 +212,17 @@ class VAE:
             scores = {"elbo": total + kl, "kl": kl}.get(summary, total)
         return Prediction(scores.numpy(), heat.numpy(), code.numpy())
 
-    def reconstruct(self, pixels: Tensor) -> Tensor:
-        """What the network draws in place of the pictures, at z = μ: (B, 3, H, W) in [0, 1].  Raises NotFitted."""
-        net, (channels, side, _) = learned(self, "network_"), learned(self, "shape_")
-        (drawn,) = in_rows(pixels, lambda some: (net(seen(some, channels, side)),))
-        return drawn_back(drawn, (pixels.shape[-2], pixels.shape[-1]))
-
-    # --- state and cost ---
+    # --- state ---
 
     def state(self) -> dict[str, Tensor]:
-        shape, noise = torch.tensor(learned(self, "shape_")), learned(self, "noise_")
-        return {"shape": shape, "noise": noise, **weights_of(learned(self, "network_"))}
+        return {**super().state(), "noise": learned(self, "noise_")}
 
     def restore(self, state: Mapping[str, Tensor]) -> Self:
         forget(self)
-        shape = shape_of(state, METHOD)
-        (noise,) = take(state, METHOD, noise=("L", self.code))
-        network = filled(lambda: self._net(*shape), state, METHOD)
-        self.network_, self.shape_, self.noise_ = network, shape, noise.float().cpu()
+        (noise,) = take(state, self.METHOD, noise=("L", self.code))
+        super().restore(state)
+        self.noise_ = noise.float().cpu()
         return self
 
-    def cost(self, n: int, height: int, width: int) -> Cost:
-        dense = is_dense(self.network, max(height, width), grey=False)
-        side = native_side(self.size, height, width, dense)
-        shape = (3, side, dense, self.code, self.width, self.likelihood)
-        weights, made, operations = traced(lambda: _Traced(*shape), 3, side, side)
-        n = min(n, self.max_pictures)
-        plan = Plan(self.epochs)
-        fit = fit_bytes(plan, n, 3 * side * side, 3 * height * width, weights, made)
-        return Cost(fit, weights, 3.0 * operations * min(plan.batch, n) * steps_of(n, plan))
+    def _traced(self, channels: int, side: int, dense: bool) -> Net:
+        return _Traced(channels, side, dense, self.code, self.width, self.likelihood)
