@@ -122,16 +122,16 @@ class Classical(ABC):
         look = extractor(resolve(self.backbone, "all"))
         wide = sum(look.channels if self.levels == "all" else look.channels[-1:])
         names: dict[str, Sequence[str | int]] = {"centre": (wide,), "axes": (wide, "K"), **self.LEARNED}
-        found = dict(zip(names, take(state, self.METHOD, **names), strict=True))
-        self._check(found)
+        found = self._checked(dict(zip(names, take(state, self.METHOD, **names), strict=True)))
         for name, tensor in found.items():
             setattr(self, f"{name}_", tensor.cpu())
         self.arrays_ = {name: tensor.cpu().numpy() for name, tensor in found.items()}
         self.look_ = look
         return self
 
-    def _check(self, state: Mapping[str, Tensor]) -> None:
-        """Raises DataError for a state that would lead outside its own arrays."""
+    def _checked(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The state itself; a subclass raises DataError for one that would lead outside its own arrays."""
+        return state
 
     def cost(self, n: int, height: int, width: int) -> Cost:
         backbone = resolve(self.backbone, "all")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -75,7 +74,7 @@ class IsolationForest(Classical):
             at = after
         return float(2.0 ** (-learned["depth"][at].mean() / max(learned["typical"][0], 1e-9)))
 
-    def _check(self, state: Mapping[str, Tensor]) -> None:
+    def _checked(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         nodes, wide = len(state["left"]), state["axes"].shape[1]
         inside = all(
             not state[name].is_floating_point() and int(state[name].min()) >= 0 and int(state[name].max()) < end
@@ -86,6 +85,7 @@ class IsolationForest(Classical):
         )
         if not onward:
             raise DataError("This is not a state of {method}: its trees are damaged.", method=self.METHOD)
+        return state
 
     def _state_bytes(self, held: int, k: int) -> int:
         return self.trees * (8 + 5 * 8 * 2 * min(256, held))
