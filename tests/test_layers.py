@@ -29,7 +29,8 @@ FLOORS = [
     {"batches", "results", "vetting", "decisions", "levels", "doubts", "changes", "learning"},
     {"request", "gaussian_study"},
     {"workflow"},
-    {"why", "learning_curve", "directions", "studies", "search", "report", "report_*", "jobs", "exchange", "experiments"},
+    {"why", "learning_curve", "directions", "studies", "search", "report", "report_*", "jobs", "exchange", "experiments",
+     "class_sets", "holdout", "trials", "trial_results", "trial_work", "experiment_command"},
     {"__main__"},
 ]  # fmt: skip
 TORCH_ROOMS = {
