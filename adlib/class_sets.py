@@ -7,8 +7,10 @@ source that does not say which pictures are tests is divided by content, so that
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from adlib import arrays, datasets, intake, store
 from adlib.contract import DataError, Tick, silent
 from adlib.experiments import Classes, load
 from adlib.images import Picture, read, to_pixels
+from adlib.items import is_hidden, is_picture
 
 TEST_SHARE = 0.3  # of each class, where nobody says which pictures are tests
 SMALL = 64  # pictures of one size with no side beyond this stay as they are
@@ -66,6 +69,27 @@ def from_path(path: Path, side: int = SMALL, tick: Tick = silent, *, links: bool
     return _divided(_small(_of_folders(path, links, tick), side, path.name), path.name)
 
 
+def names(path: Path) -> list[str]:
+    """The classes that a path seems to hold, by the names in it and without reading a picture; [] when it does not tell."""
+    if arrays.is_known(path):
+        found = set()
+        for stack in arrays.stacks(path):
+            found |= {stack.kind(int(label)) for label in np.unique(stack.labels)}
+        return sorted(found)
+    told = {place[1] for item in _names(path) if (place := _place(item)) is not None}
+    return sorted(told)
+
+
+def _names(path: Path) -> Iterator[str]:
+    if path.is_dir():
+        yield from (file.relative_to(path).as_posix() for file in path.rglob("*") if is_picture(file.name))
+    elif zipfile.is_zipfile(path):
+        with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as members:
+            yield from (
+                f"{path.stem}/{name}" for name in members.namelist() if is_picture(name) and not is_hidden(name)
+            )
+
+
 def from_dataset(dataset: store.Dataset, side: int = SMALL, tick: Tick = silent) -> Classes:
     """The classes of normals of a data set of the workspace; its defects are left out.  As `from_path`.
 
@@ -92,20 +116,24 @@ def _of_folders(path: Path, links: bool, tick: Tick) -> Iterator[tuple[str, str,
     """Pictures with what their folders say: .../train/<class>/... or .../<class>/<file>.  What cannot be read is left out."""
     for i, item in enumerate(intake.from_folder(path, links=links) if path.is_dir() else intake.from_file(path)):
         tick(i / (i + 1000), "read {n} pictures", n=i)
-        parts = item.name.split("/")[:-1]
-        if not isinstance(item, intake.Item) or not parts:
+        told = _place(item.name)
+        if not isinstance(item, intake.Item) or told is None:
             continue
-        place = next((n for n, part in enumerate(parts) if part.lower() in _SPLITS), None)
-        if place is not None and place + 1 == len(parts):
-            continue  # train/picture.png: of no class
-        split = "" if place is None else _SPLITS[parts[place].lower()]
-        kind = parts[-1] if place is None else parts[place + 1]
         data = item.data if isinstance(item.data, bytes) else item.data.read_bytes()
         try:
             picture = read(data)
         except DataError:
             continue
-        yield split, kind, hashlib.sha256(data).hexdigest(), picture
+        yield *told, hashlib.sha256(data).hexdigest(), picture
+
+
+def _place(name: str) -> tuple[str, str] | None:
+    """(split or "", class) by a picture's folders; None where they name no class."""
+    parts = name.split("/")[:-1]
+    place = next((n for n, part in enumerate(parts) if part.lower() in _SPLITS), None)
+    if place is None:
+        return ("", parts[-1]) if parts else None
+    return (_SPLITS[parts[place].lower()], parts[place + 1]) if place + 1 < len(parts) else None
 
 
 def _small(rows: Iterable[tuple[str, str, str, Picture]], side: int, name: str) -> list[_Row]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from adlib import experiments
+from adlib.results import cell
 from adlib.trials import Trial
 
 OWN = "own"  # a method judged by its own score
@@ -52,13 +53,13 @@ def _judged(one: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def sheet(trial: Trial) -> bytes:
-    """`rows` as CSV."""
+    """`rows` as CSV; no cell is taken for a formula."""
     lines = rows(trial)
     names = list(dict.fromkeys(name for line in lines for name in line))
     out = io.StringIO()
     made = csv.DictWriter(out, names)
     made.writeheader()
-    made.writerows(lines)
+    made.writerows({k: cell(v) if isinstance(v, str) else v for k, v in line.items()} for line in lines)
     return out.getvalue().encode()
 
 

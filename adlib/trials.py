@@ -147,6 +147,12 @@ def find(id: str) -> Trial:
     return Trial(folder)
 
 
+def exists(id: str) -> bool:
+    with suppress(DataError):
+        return (_root() / store.checked_id(id) / "experiment.json").exists()
+    return False
+
+
 def every() -> list[Trial]:
     """Newest first."""
     found = [Trial(path.parent) for path in _root().glob("*/experiment.json")]
