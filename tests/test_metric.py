@@ -6,14 +6,17 @@ import math
 
 import numpy as np
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
-from adlib import registry, thresholds
+from adlib import datasets, features, registry, store, thresholds, workflow
 from adlib.contract import AdlibError, Backbone, Batch, Prediction
 from adlib.methods import _margins, _metric
 from adlib.methods._margins import Head, Kind
 from promises import Pictures, parts
+from worlds import dataset
 
 SIXTY = torch.tensor([[0.5, math.cos(math.radians(80))]])
 FIRST = torch.tensor([0])
@@ -240,8 +243,6 @@ def test_each_loss_finds_what_is_no_kind_of_normal_and_puts_kinds_beside_their_l
 
 
 def test_the_trunk_learns_after_the_warm_up_and_belongs_to_the_state():
-    from adlib import features
-
     learned = made(loss="softmax").fit(Kinds(world(4)))
     first = features.trunk(learned._backbone()).state_dict()
     kept = {name.removeprefix("network.trunk."): value for name, value in learned.state().items()}
@@ -290,3 +291,32 @@ def test_mixup_is_for_the_losses_without_a_margin_alone():
         else:
             with pytest.raises(AdlibError, match="mixup to 0"):
                 made(loss=loss, mixup=0.4).fit(Kinds(world(2)))
+
+
+def test_a_timm_network_with_batch_statistics_keeps_them_and_comes_back_to_the_bit(tmp_path, monkeypatch):
+    torch.manual_seed(3)
+    save_file(timm.create_model("resnet10t").state_dict(), tmp_path / "resnet10t.safetensors")
+    monkeypatch.setenv("ADLIB_WEIGHTS", str(tmp_path))
+    backbone = Backbone("resnet10t", size=64)
+    learned = registry.build("metric_learning", {**QUICK, "size": 32, "loss": "softmax"}, backbone)
+    before = features.trunk(learned._backbone()).state_dict()
+    learned.fit(Kinds(world(3)))
+    kept = {name.removeprefix("network.trunk."): value for name, value in learned.state().items()}
+    changed = {name for name, value in before.items() if not torch.equal(kept[name], value)}
+    assert any("conv" in name for name in changed)
+    assert not any("running" in name for name in changed)
+    again = registry.build("metric_learning", {**QUICK, "size": 32, "loss": "softmax"}, backbone, 1)
+    tests = world(2, seed=5)
+    assert np.array_equal(again.restore(learned.state()).score(tests).scores, learned.score(tests).scores)
+
+
+def test_an_evaluation_tells_what_a_score_is_compared_with(workspace):
+    made_set = dataset(normals=8, good=2, broken=2)
+    run = store.Run.create()
+    workflow.fit(workflow.Request(made_set.id, "metric_learning", QUICK, Backbone(size=64)), made_set, run)
+    report = workflow.evaluate(workflow.load(run), datasets.samples(made_set)[0])
+    told = [str(sentence) for sentence in report.skipped]
+    fitted = run.card["normals"]["fitted"]
+    assert f"A score is the mean of the 1 smallest distances to {fitted} normal pictures." in told
+    assert any("8 turned and recoloured views" in sentence for sentence in told)
+    assert report.image_auroc is not None
