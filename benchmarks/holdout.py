@@ -95,7 +95,26 @@ def section(title: str, found: dict[str, Any], cited: bool) -> list[str]:
         f"compare with, {one['n_test_normal']} normal and {one['n_test_anomaly']} anomalous tests.  ± is the standard "
         "deviation over the cases; differences are taken case by case."
     )
-    return [f"### {title}", "", told, "", *tables.table(head, rows(parts, cited)), ""]
+    return [f"### {title}", "", told, "", *tables.table(head, rows(parts, cited)), "", in_words(parts, cited), ""]
+
+
+def in_words(parts: dict[str, dict[int, dict[str, Any]]], cited: bool) -> str:
+    """Which figures lie under the cited ones, and which differences are larger than their spread."""
+    means = {name: areas(cases, "cosine", 1).mean() for name, cases in parts.items()}
+    under = [f"{TITLES[n]} ({means[n] - CITED[n][0]:+.3f})" for n in TITLES if n in means and means[n] < CITED[n][0]]
+    large = []
+    for name in parts:
+        for other in parts:
+            apart = areas(parts[name], "cosine", 1) - areas(parts[other], "cosine", 1)
+            if apart.mean() > apart.std(ddof=1):
+                large.append(
+                    f"{TITLES.get(name, 'Deep kNN')} over {TITLES.get(other, 'Deep kNN')} ({apart.mean():+.3f})"
+                )
+        flat = areas(parts[name], "cosine", 1) - areas(parts[name], "euclidean", 1)
+        if abs(flat.mean()) > flat.std(ddof=1):
+            large.append(f"{TITLES.get(name, 'Deep kNN')}, cosine over Euclidean ({flat.mean():+.3f})")
+    words = f"Differences at K = 1 that are larger than their spread: {', '.join(large) or 'none'}; all others are within it."
+    return (f"Under the cited mean: {', '.join(under) or 'none'}.  " if cited else "") + words
 
 
 def main() -> None:
