@@ -20,7 +20,7 @@ from adlib import arrays, datasets, intake, store
 from adlib.contract import DataError, Tick, silent
 from adlib.experiments import Classes, load
 from adlib.images import Picture, read, to_pixels
-from adlib.items import is_hidden, is_picture
+from adlib.items import clean_name, is_hidden, is_picture
 
 TEST_SHARE = 0.3  # of each class, where nobody says which pictures are tests
 SMALL = 64  # pictures of one size with no side beyond this stay as they are
@@ -76,7 +76,7 @@ def names(path: Path) -> list[str]:
         for stack in arrays.stacks(path):
             found |= {stack.kind(int(label)) for label in np.unique(stack.labels)}
         return sorted(found)
-    told = {place[1] for item in _names(path) if (place := _place(item)) is not None}
+    told = {place[1] for item in _names(path) if (place := _place(clean_name(item))) is not None}
     return sorted(told)
 
 

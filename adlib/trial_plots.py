@@ -161,8 +161,8 @@ def plane(
             marker={"color": COLOURS[i % len(COLOURS)], "symbol": symbol, "size": 8, "line": {"width": 1.5}},
         )  # fmt: skip
     _dress(figure, "", "", height=460)
-    figure.update_xaxes(showticklabels=False, zeroline=False)
-    figure.update_yaxes(showticklabels=False, zeroline=False, scaleanchor="x")
+    figure.update_xaxes(showticklabels=False, zeroline=False, showgrid=False)
+    figure.update_yaxes(showticklabels=False, zeroline=False, showgrid=False, scaleanchor="x")
     return figure
 
 

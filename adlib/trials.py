@@ -179,6 +179,9 @@ def take(plan: Plan, upload: bytes | None = None) -> Trial:
 
 
 def _unusual(method: Method) -> dict[str, Any]:
+    if not method.settings:
+        registry.card(method.key)  # without the method's own module: a page must not wait for it
+        return {}
     checked = registry.checked(method.key, method.settings)
     return {one.name: checked[one.name] for one in registry.settings(method.key) if checked[one.name] != one.default}
 

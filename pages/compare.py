@@ -3,7 +3,7 @@
 import streamlit as st
 
 from adlib import trials
-from pages.parts import beside, shell, state, trial_form, trial_panel, views
+from pages.parts import beside, shell, state, trial_form, trial_panel, views, watching
 from pages.parts.words import bare, t
 
 shell.page("compare")
@@ -32,6 +32,7 @@ def pick() -> trials.Trial | None:
 
 def experiments() -> None:
     trial = pick()
+    watching.others(f"{trial.id}.{trials.JOB}" if trial else None)
     if trial is None:
         trial_form.draw()
     else:

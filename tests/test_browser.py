@@ -16,7 +16,7 @@ from adlib import curation, jobs, store
 from browser import Visitor, served, word
 
 FINISHED = word("fit.done").partition(".")[0]
-PAGES = ("", "data", "fit", "evaluate", "heatmaps", "models")
+PAGES = ("", "data", "fit", "evaluate", "heatmaps", "compare", "models")
 
 
 @pytest.fixture(scope="module")

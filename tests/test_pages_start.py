@@ -66,7 +66,7 @@ def test_the_current_data_set_survives_a_page_switch():
     assert any(dataset.title in caption.value for caption in at.sidebar.caption)
 
 
-@pytest.mark.parametrize("name", ["start", "data", "fit", "evaluate", "heatmaps", "models"])
+@pytest.mark.parametrize("name", ["start", "data", "fit", "evaluate", "heatmaps", "compare", "models"])
 def test_no_page_shows_anything_without_the_password(name, monkeypatch):
     monkeypatch.setenv("ADLIB_PASSWORD", "open sesame")
     at = open_page(name).run()

@@ -38,7 +38,7 @@ def draw() -> None:
     names = _told_apart({id: titles[id] for id in ids})
     chosen = st.pills(
         t("compare.runs"), ids, selection_mode="multi", default=ids[:_FIRST], key=f"beside-runs-{chosen_set}",
-        format_func=names.__getitem__,
+        format_func=names.__getitem__, wrap=True,
     )  # fmt: skip
     found: dict[str, Found] = {}
     for id in chosen:
@@ -55,7 +55,7 @@ def draw() -> None:
         return
     shared = _warn(list(found.values()))
     _table(found, names, shared)
-    _curves(found, names)
+    _curves(found, names, shared)
 
 
 def _told_apart(titles: dict[str, str]) -> dict[str, str]:
@@ -120,8 +120,13 @@ def _share(value: float | None) -> str:
 
 
 def _area_on(one: Found, shared: set[Test]) -> float | None:
-    among = np.array([test in shared for test in _tests(one)])
+    among = _among(one, shared)
     return metrics.auroc(one.labels[among], one.scores[among])
+
+
+def _among(one: Found, shared: set[Test]) -> np.ndarray:
+    """(N,) bool: the run's tests that all of the runs judged."""
+    return np.array([test in shared for test in _tests(one)])
 
 
 def _bytes(one: Found) -> int:
@@ -129,10 +134,13 @@ def _bytes(one: Found) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _curves(found: dict[str, Found], names: dict[str, str]) -> None:
+def _curves(found: dict[str, Found], names: dict[str, str], shared: set[Test] | None) -> None:
+    """One curve a run, on the tests that all of them judged; on each run's own where they share too few."""
     curves = {}
     for id, one in found.items():
-        curve = metrics.roc(one.labels, one.scores)
+        own = metrics.roc(one.labels, one.scores)
+        among = _among(one, shared) if shared is not None else None
+        curve = own if among is None else metrics.roc(one.labels[among], one.scores[among]) or own
         if curve is not None:
             curves[names[id]] = (curve[0], curve[1])
     words = {
@@ -140,6 +148,10 @@ def _curves(found: dict[str, Found], names: dict[str, str]) -> None:
         "alt": bare("compare.rocs_alt"), "alt_one": bare("compare.rocs_alt_one"),
     }  # fmt: skip
     st.markdown(f"**{t('evaluate.roc')}**")
+    if shared is not None:
+        normal = sum(label == 0 for _, label in shared)
+        key = "compare.rocs_shared" if 0 < normal < len(shared) else "compare.rocs_own"
+        st.markdown(f":small[{t(key, n=len(shared))}]")
     st.plotly_chart(
         trial_plots.rocs(curves, words),
         key="rocs",

@@ -230,8 +230,11 @@ def run_title(run: store.Run) -> str:
 
 def trial_title(trial: trials.Trial) -> str:
     """What an experiment is: its kind, its data and its methods.  Not escaped."""
-    plan = trial.plan
-    methods = [method_title(one.label) for one in plan.methods]
+    try:
+        plan = trial.plan
+        methods = [method_title(one.label) for one in plan.methods]
+    except AdlibError:
+        return trial.id
     shown = ", ".join(methods[:3]) + (f" +{len(methods) - 3}" if len(methods) > 3 else "")
     return " · ".join((bare(f"compare.{plan.kind}"), source_title(plan), shown))
 

@@ -110,7 +110,7 @@ def _methods(kind: str) -> list[str]:
     return list(
         st.pills(
             t("compare.methods"), list(titles), selection_mode="multi", default=_USUAL[kind], key=f"trial-methods-{kind}",
-            format_func=titles.__getitem__, persist_state="session",
+            format_func=titles.__getitem__, persist_state="session", wrap=True,
         )
     )  # fmt: skip
 
@@ -128,7 +128,12 @@ def _choices(kind: str, classes: Sequence[str]) -> dict[str, Any]:
         return {"normal": normal, "anomaly": anomaly}
     if kind == "one-class":
         only = st.pills(
-            t("compare.only"), classes, selection_mode="multi", key=f"trial-only-{tag}", help=t("compare.only_help")
+            t("compare.only"),
+            classes,
+            selection_mode="multi",
+            key=f"trial-only-{tag}",
+            wrap=True,
+            help=t("compare.only_help"),
         )
         return {"only": tuple(only)}
     out, cases = st.columns(2)

@@ -17,10 +17,17 @@ def draw(trial: trials.Trial) -> None:
     """Everything about the experiment.  Raises DataError when its files are damaged."""
     with st.container(border=True, key="trial"):
         st.markdown(f"#### {plain(state.trial_title(trial))}")
-        st.markdown(_record(trial))
-        _progress(trial)
+        whole = False
+        with views.error_box():
+            st.markdown(_record(trial))
+            _progress(trial)
+            whole = True
         with st.container(horizontal=True):
-            _hand_over(trial)
+            if whole:
+                _hand_over(trial)
+            _offer_deletion(trial)
+    if not whole:
+        return
     for label, why in trial.failed():
         st.warning(f"**{plain(state.method_title(label))}**: {tell(why)}", icon=":material/block:")
     found = trial.finished()
@@ -85,7 +92,7 @@ def _go_on(id: str) -> None:
 
 
 def _hand_over(trial: trials.Trial) -> None:
-    """Link, files, and the way out."""
+    """Link and files."""
     with st.popover(t("compare.share"), icon=":material/link:", type="tertiary"):
         st.markdown(t("compare.share_about"))
         parts = urlsplit(st.context.url or "")
@@ -101,6 +108,9 @@ def _hand_over(trial: trials.Trial) -> None:
             f"adlib-{trial.plan.kind}.json", "application/json", key="trial-json", on_click="ignore",
             icon=":material/download:", type="tertiary", help=t("compare.json_help"),
         )  # fmt: skip
+
+
+def _offer_deletion(trial: trials.Trial) -> None:
     with st.popover(t("compare.delete"), icon=":material/delete:", type="tertiary"):
         st.markdown(t("compare.delete_sure"))
         st.button(

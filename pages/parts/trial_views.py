@@ -82,12 +82,12 @@ def _classes(trial: trials.Trial, found: Found) -> None:
     by_class: dict[str, dict[str, float]] = defaultdict(dict)
     for one in found:
         by_class[one["normal"]][state.method_title(one["label"])] = one["auroc_mean"]
-    rows: list[dict[str, Any]] = [
+    means = {method: number(float(np.mean(areas)), 4) for method, areas in groups.items()}
+    rows: list[dict[str, Any]] = [{bare("compare.normal_class"): bare("compare.mean"), **means}]
+    rows += [
         {bare("compare.normal_class"): name, **{method: number(areas.get(method), 4) for method in groups}}
         for name, areas in by_class.items()
     ]
-    means = {method: number(float(np.mean(areas)), 4) for method, areas in groups.items()}
-    rows.append({bare("compare.normal_class"): bare("compare.mean"), **means})
     _table(rows, bare("compare.classes_alt", n=len(by_class)))
     st.markdown(t("compare.classes_about"))
 
@@ -204,7 +204,7 @@ def _case(found: Found, main: int | None) -> None:
             st.plotly_chart(figure, key="plane", config=_BARE, alt=alt)
     for group in ("missed", "false_alarms"):
         st.markdown(f"**{t(f'compare.{group}')}**")
-        with st.grid(5, min_column_width=170, gap="small"):
+        with st.grid(5, min_column_width=125, gap="small"):
             for row in one[group]:
                 with st.container(border=True, height="stretch", gap="xsmall"):
                     _mistake(row)
@@ -212,10 +212,14 @@ def _case(found: Found, main: int | None) -> None:
 
 
 def _mistake(row: dict[str, Any]) -> None:
-    pairs = (("picture", "class", "compare.judged_alt"), ("beside", "nearest_class", "compare.beside_alt"))
-    for column, (picture, kind, alt) in zip(st.columns(2), pairs, strict=True):
+    pairs = (("picture", "class", "judged"), ("beside", "nearest_class", "beside"))
+    for column, (picture, kind, side) in zip(st.columns(2, gap="xsmall"), pairs, strict=True):
         with column:
-            st.image(base64.b64decode(row[picture]), width="stretch", alt=views.plain_alt(bare(alt, name=row[kind])))
-            st.markdown(f":small[{t('compare.of_class', name=row[kind])}]")
+            st.image(
+                base64.b64decode(row[picture]),
+                width="stretch",
+                alt=views.plain_alt(bare(f"compare.{side}_alt", name=row[kind])),
+            )
+            st.markdown(f":small[{t(f'compare.{side}_class', name=row[kind])}]")
     if row["normalised"] is not None:
         st.markdown(f":small[{t('compare.times', x=number(row['normalised'], 2))}]")
