@@ -58,6 +58,13 @@ METHODS: dict[str, Card] = {
         cross_fit=True, good_at="A likelihood with a width that the normals choose themselves. No heatmap.",
         source="Parzen 1962; scikit-learn",
     ),
+    "metric_learning": Card(
+        "Metric learning", "adlib.methods.metric_learning:MetricLearning", family="memory", gives_map=False, needs=2,
+        stages="all", cross_fit=False,
+        good_at="For several kinds of normal: trains the network to tell them apart, and finds what is none of them. "
+        "No heatmap.",
+        source="Deng et al. 2019, arXiv:1801.07698; Wang et al. 2018, arXiv:1801.09414; Liu et al. 2017, arXiv:1704.08063",
+    ),
     "autoencoder": Card(
         "Autoencoder", "adlib.methods.autoencoder:Autoencoder", family="reconstruction", gives_map=True, needs=2, stages="",
         cross_fit=False,
