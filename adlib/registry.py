@@ -84,6 +84,24 @@ METHODS: dict[str, Card] = {
         "is more probable than they are.",
         source="van den Oord et al. 2016, arXiv:1601.06759",
     ),
+    "anogan": Card(
+        "AnoGAN", "adlib.methods.anogan:AnoGAN", family="reconstruction", gives_map=True, needs=2, stages="",
+        cross_fit=False,
+        good_at="To learn from, on small pictures: looks for the generated normal that resembles a picture most, and is slow.",
+        source="Schlegl et al. 2017, arXiv:1703.05921",
+    ),
+    "ganomaly": Card(
+        "GANomaly", "adlib.methods.ganomaly:GANomaly", family="reconstruction", gives_map=True, needs=2, stages="",
+        cross_fit=False,
+        good_at="Worth trying on small grey pictures such as digits.",
+        source="Akcay et al. 2018, arXiv:1805.06725",
+    ),
+    "skip_ganomaly": Card(
+        "Skip-GANomaly", "adlib.methods.skip_ganomaly:SkipGANomaly", family="reconstruction", gives_map=True, needs=2,
+        stages="", cross_fit=False,
+        good_at="To learn from.",
+        source="Akcay et al. 2019, arXiv:1901.08954",
+    ),
     "pixel_median": Card(
         "Pixel median", "adlib.methods.pixel_median:PixelMedian", family="baseline", gives_map=True, needs=2, stages="",
         cross_fit=True, good_at="The floor that every deep method must beat: compares pixels with the median normal.",

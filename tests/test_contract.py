@@ -25,7 +25,12 @@ QUICK: dict[str, dict[str, Any]] = {
     "autoencoder": {"size": 16, "width": 4, "code": 8, "epochs": 2, "max_pictures": 40},
     "pixelcnn": {"size": 12, "levels": 4, "features": 6, "blocks": 1, "epochs": 2, "rate": 0.02, "max_pictures": 40},
     "vae": {"network": "dense", "size": 12, "code": 4, "draws": 2, "noise": 0.0, "epochs": 3, "max_pictures": 40},
-}
+    "anogan": {
+        "size": 16, "width": 4, "code": 8, "epochs": 2, "max_pictures": 40, "steps": 5, "candidates": 8, "weight": 0.01,
+    },
+    "ganomaly": {"size": 16, "width": 4, "code": 8, "epochs": 2, "max_pictures": 40},
+    "skip_ganomaly": {"size": 16, "width": 4, "epochs": 2, "max_pictures": 40},
+}  # fmt: skip
 # The same catalogue where a setting changes the way that is taken.
 ALSO: list[tuple[str, dict[str, Any]]] = [
     ("patchcore", {"coreset": 1.0, "max_patches": 500, "k": 3, "reweight": True}),
@@ -47,6 +52,8 @@ ALSO: list[tuple[str, dict[str, Any]]] = [
             "summary": "elbo",
         },
     ),
+    ("ganomaly", {**QUICK["ganomaly"], "rate": 0.005, "summary": "codes"}),
+    ("skip_ganomaly", {**QUICK["skip_ganomaly"], "noise": 0.2, "summary": "mean"}),
     ("knn", {"levels": "all", "normalise": False, "max_pictures": 20}),
 ]
 CASES = [(key, QUICK.get(key, {})) for key in registry.METHODS] + ALSO
