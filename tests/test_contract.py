@@ -27,6 +27,10 @@ QUICK: dict[str, dict[str, Any]] = {
     "anogan": {
         "size": 16, "width": 4, "code": 8, "epochs": 2, "max_pictures": 40, "steps": 5, "candidates": 8, "weight": 0.01,
     },
+    "f_anogan": {
+        "size": 16, "width": 4, "code": 8, "epochs": 2, "encoder_epochs": 1, "max_pictures": 40, "weight": 0.01,
+    },
+    "egbad": {"size": 16, "width": 4, "code": 8, "epochs": 2, "max_pictures": 40, "weight": 0.01},
 }  # fmt: skip
 # The same catalogue where a setting changes the way that is taken.
 ALSO: list[tuple[str, dict[str, Any]]] = [
