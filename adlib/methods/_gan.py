@@ -33,7 +33,7 @@ FOLLOWED = 0.998  # share of the running mean that a step keeps
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 
-def code_setting(default: int = 64) -> Any:
+def code_setting(default: int = 16) -> Any:
     return setting(
         default,
         low=1,
