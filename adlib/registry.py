@@ -102,6 +102,18 @@ METHODS: dict[str, Card] = {
         good_at="To learn from.",
         source="Akcay et al. 2019, arXiv:1901.08954",
     ),
+    "f_anogan": Card(
+        "f-AnoGAN", "adlib.methods.f_anogan:FAnoGAN", family="reconstruction", gives_map=True, needs=2, stages="",
+        cross_fit=False,
+        good_at="To learn from.",
+        source="Schlegl et al. 2019, Medical Image Analysis 54",
+    ),
+    "egbad": Card(
+        "EGBAD", "adlib.methods.egbad:EGBAD", family="reconstruction", gives_map=True, needs=2, stages="",
+        cross_fit=False,
+        good_at="To learn from.",
+        source="Zenati et al. 2018, arXiv:1802.06222",
+    ),
     "pixel_median": Card(
         "Pixel median", "adlib.methods.pixel_median:PixelMedian", family="baseline", gives_map=True, needs=2, stages="",
         cross_fit=True, good_at="The floor that every deep method must beat: compares pixels with the median normal.",
