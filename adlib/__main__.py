@@ -175,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--anomaly", default="9", metavar="CLASS", help="class to find out (one-vs-one; default: 9)")
     made.add_argument("--classes", default="", metavar="0,1,2", help="normal classes to try (one-class; default: all)")
     made.add_argument("--limit", type=int, metavar="N", help="at most so many pictures of each class to learn from")
+    made.add_argument("--tests", type=int, metavar="N", help="at most so many test pictures of each class (one-class)")
     made.add_argument("--method", default="autoencoder", metavar="KEY", help="one of `methods` (default: autoencoder)")
     made.add_argument(
         "--backbone", default="offline", metavar="NAME", help="for methods that use one (default: offline)"
@@ -429,7 +430,7 @@ def _experiment(args: argparse.Namespace) -> None:
     classes = experiments.load(args.dataset, args.data)
     if args.which == "one-class":
         only = [name.strip() for name in args.classes.split(",") if name.strip()]
-        found = experiments.one_class(classes, setup, only, _tick, args.limit)
+        found = experiments.one_class(classes, setup, only, _tick, args.limit, args.tests)
     else:
         found = experiments.one_vs_one(classes, args.normal, args.anomaly, setup, _tick, args.limit)
     found = {"dataset": args.dataset, **found}

@@ -25,10 +25,14 @@ QUICK: dict[str, dict[str, Any]] = {
     "pixelcnn": {"size": 12, "levels": 4, "features": 6, "blocks": 1, "epochs": 2, "rate": 0.02, "max_pictures": 40},
     "vae": {"network": "dense", "size": 12, "code": 4, "draws": 2, "noise": 0.0, "epochs": 3, "max_pictures": 40},
     "anogan": {
-        "size": 16, "width": 4, "code": 8, "epochs": 2, "max_pictures": 40, "steps": 5, "candidates": 8, "weight": 0.01,
+        "size": 16, "width": 4, "code": 8, "epochs": 1, "max_pictures": 40, "steps": 5, "candidates": 8, "weight": 0.01,
     },
     "ganomaly": {"size": 16, "width": 4, "code": 8, "epochs": 2, "max_pictures": 40},
     "skip_ganomaly": {"size": 16, "width": 4, "epochs": 2, "max_pictures": 40},
+    "f_anogan": {
+        "size": 16, "width": 4, "code": 8, "epochs": 1, "encoder_epochs": 1, "max_pictures": 40, "weight": 0.01,
+    },
+    "egbad": {"size": 16, "width": 4, "code": 8, "epochs": 1, "max_pictures": 40, "weight": 0.01},
 }  # fmt: skip
 # The same catalogue where a setting changes the way that is taken.
 ALSO: list[tuple[str, dict[str, Any]]] = [

@@ -146,6 +146,16 @@ def test_the_command_tells_the_figures_and_writes_them(npz, tmp_path, capsys):
     assert found["auroc_mean"] == pytest.approx((found["auroc_0"] + found["auroc_2"]) / 2)
 
 
+def test_fewer_tests_are_the_first_of_each_class_and_are_counted(npz):
+    classes = experiments.load("mnist", npz)
+    few = experiments.one_class(classes, Setup("pixel_median", {}), ["0"], tested=2)
+    assert few["n_test"] == 2 * len(classes.names)
+    detector = Setup("pixel_median", {}).fit(classes.of("train", "0")[0], silent)
+    tests, names = classes.of("test", *classes.names, limit=2)
+    scores = Setup("pixel_median", {}).scores(detector, tests, silent)
+    assert few["auroc_0"] == experiments.metrics.auroc((names != "0").astype(int), scores)
+
+
 def test_a_class_that_is_not_there_is_said_with_those_that_are(npz, tmp_path, capsys):
     assert main(["experiment", "one-vs-one", "--dataset", "mnist", "--data", str(npz), "--anomaly", "9"]) == 1
     assert "no class '9'. Known: 0, 1, 2" in capsys.readouterr().err

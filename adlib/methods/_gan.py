@@ -11,6 +11,7 @@ the same function and a critic's penalty is one of single pictures.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
@@ -18,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adlib.contract import Cost, Prediction, setting
+from adlib.contract import Cost, Prediction, Tick, setting
 from adlib.maps import upsample_blur
 from adlib.methods._drawing import Drawing
 from adlib.methods._networks import DENSE_SIDE, halvings, in_rows, seen, traced
@@ -32,7 +33,7 @@ FOLLOWED = 0.998  # share of the running mean that a step keeps
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 
-def code_setting(default: int = 64) -> Any:
+def code_setting(default: int = 16) -> Any:
     return setting(
         default,
         low=1,
@@ -53,6 +54,14 @@ def summary_setting() -> Any:
         "auto", choices=SCORES, label="Score",
         help="Sum or mean of the residual, its largest value, or the mean of its top share; auto takes the mean for grey "
         "pictures of at most 32 pixels, else the top share.",
+    )  # fmt: skip
+
+
+def reach_setting() -> Any:
+    return setting(
+        1.0, low=0.1, high=1000.0, label="Reach of the code",
+        help="A picture's code may be no longer than so many times a usual random one; from far outside, anything can be "
+        "drawn.",
     )  # fmt: skip
 
 
@@ -86,6 +95,18 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return torch.sigmoid(torch.logit(self.mean, eps=0.01) + self.layers(z))
+
+
+class Encoder(nn.Module):
+    """(B, channels, side, side) in [0, 1] → z (B, code), without a bound."""
+
+    def __init__(self, channels: int, side: int, code: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(down(channels, side, width), nn.Linear(units(side, width), code))
+        started(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.layers(2 * x - 1))
 
 
 class Discriminator(nn.Module):
@@ -158,6 +179,12 @@ def normal(rows: int, code: int, chance: torch.Generator) -> Tensor:
     return torch.randn(rows, code, generator=chance, device=chance.device)
 
 
+def within(z: Tensor, reach: float) -> Tensor:
+    """(B, code): codes longer than `reach` times √code, the usual length of N(0, 1), cut to that length."""
+    longest = reach * math.sqrt(z.shape[1])
+    return z * (longest / z.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1)
+
+
 def real_loss(logits: Tensor) -> Tensor:
     """Cross entropy of logits that ought to say "real": also the generator's loss on its own pictures."""
     return F.softplus(-logits).mean()
@@ -219,6 +246,15 @@ def wasserstein(
         return {"distance": distance.detach(), "generator": drawn}
 
     return step
+
+
+def continued(tick: Tick, done: int, epochs: int) -> Tick:
+    """A tick for a second training that counts its epochs on from `done`, of `epochs` in all."""
+
+    def inner(fraction: float, message: str, /, **numbers: Any) -> None:
+        tick(fraction, message, **numbers | {"epoch": numbers["epoch"] + done, "epochs": epochs})
+
+    return inner
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, chance: torch.Generator) -> Tensor:

@@ -27,8 +27,10 @@ from adlib.methods._gan import (
     code_setting,
     normal,
     rate_setting,
+    reach_setting,
     summary_setting,
     weight_setting,
+    within,
 )  # fmt: skip
 from adlib.methods._networks import ROWS, device
 from adlib.methods._reading import part
@@ -90,6 +92,7 @@ class AnoGAN(Adversarial):
         help="So many random codes are drawn once; a search begins at those whose pictures are nearest. 1 begins anywhere.",
     )  # fmt: skip
     restarts: int = setting(2, low=1, high=16, label="Searches", help="Searches for each picture; the best one counts.")
+    reach: float = reach_setting()
     summary: str = summary_setting()
     share: float = share_setting()
     sigma: float = sigma_setting()
@@ -140,6 +143,7 @@ class AnoGAN(Adversarial):
                 length = self.step_length * (1 - (1 - LEAST_RATE) * i / max(1, self.steps - 1))
                 root = (squares / (1 - SQUARES ** (i + 1))).sqrt()
                 z = z.detach() - length / (1 - DECAY ** (i + 1)) * slopes / (root + 1e-12)
+                z = within(z, self.reach)
             best = self._misfit(net, wanted, aim, z).view(len(x), restarts).argmin(1)
             return z.view(len(x), restarts, -1)[torch.arange(len(x), device=x.device), best]
 
