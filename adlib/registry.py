@@ -93,25 +93,28 @@ METHODS: dict[str, Card] = {
     "ganomaly": Card(
         "GANomaly", "adlib.methods.ganomaly:GANomaly", family="reconstruction", gives_map=True, needs=2, stages="",
         cross_fit=False,
-        good_at="Worth trying on small grey pictures such as digits.",
+        good_at="Worth trying on small grey pictures such as digits; on parts it notices most defects, but an autoencoder "
+        "places them better.",
         source="Akcay et al. 2018, arXiv:1805.06725",
     ),
     "skip_ganomaly": Card(
         "Skip-GANomaly", "adlib.methods.skip_ganomaly:SkipGANomaly", family="reconstruction", gives_map=True, needs=2,
         stages="", cross_fit=False,
-        good_at="To learn from.",
+        good_at="To learn from: a U-Net whose skips can copy a defect as well; on every set of parts that we measured an "
+        "autoencoder did better.",
         source="Akcay et al. 2019, arXiv:1901.08954",
     ),
     "f_anogan": Card(
         "f-AnoGAN", "adlib.methods.f_anogan:FAnoGAN", family="reconstruction", gives_map=True, needs=2, stages="",
         cross_fit=False,
-        good_at="To learn from.",
+        good_at="Worth trying on small grey pictures such as digits, where it is the best of the GANs that invent pictures, "
+        "and quick to judge.",
         source="Schlegl et al. 2019, Medical Image Analysis 54",
     ),
     "egbad": Card(
         "EGBAD", "adlib.methods.egbad:EGBAD", family="reconstruction", gives_map=True, needs=2, stages="",
         cross_fit=False,
-        good_at="To learn from.",
+        good_at="To learn from: on the digits we measured, f-AnoGAN and a plain autoencoder tell strangers apart better.",
         source="Zenati et al. 2018, arXiv:1802.06222",
     ),
     "pixel_median": Card(

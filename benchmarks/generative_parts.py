@@ -27,7 +27,8 @@ FLOOR = "pixel_median"
 RECONSTRUCTION = [key for key, card in registry.METHODS.items() if card.family == "reconstruction"]
 FAMILY = {key: (key, registry.card(key).title, "") for key in (FLOOR, *RECONSTRUCTION)}
 FAMILY["ganomaly-codes"] = ("ganomaly", "GANomaly, the paper's score", "summary=codes")
-SETS = ("cookies", "aliens", "piped_pa_bdp01_tl", "piped_pa_brg03_tl", "piped_pa_fvn01_tl", "magnetic_tile")
+SETS = ("cookies", "aliens", "piped_pa_bdp01_tl", "piped_pa_brg03_tl")
+MORE = ("piped_pa_fvn01_tl", "magnetic_tile")
 EVERY = {"magnetic_tile": 6}  # of the set's pictures, every so many in the order of names
 ROUGH = 0.0005  # a difference of image AUROC below this is a draw
 
@@ -77,8 +78,8 @@ def lines_of(kept: Kept, sets: Sequence[str]) -> list[str]:
         by_set.append([title, *(f"{area:.4f}" for area in areas)])
     head = ["method", "image AUROC", "pixel AUROC", "AU-PRO", "sets above / below the floor", "fit s", "ms a picture"]
     masked = sum(row["pixel_auroc"] is not None for row in found[FLOOR])
-    counts = ", ".join(f"{name} {row['normals']}" for name, row in zip(sets, found[FLOOR], strict=True))
-    shares = ", ".join(f"of {name} every {every}th picture" for name, every in EVERY.items() if name in sets)
+    counts = ", ".join(f"{name} {row['normals']['fitted']}" for name, row in zip(sets, found[FLOOR], strict=True))
+    shares = "".join(f"; of {name} every {every}th picture" for name, every in EVERY.items() if name in sets)
     return [
         "### The reconstruction family on parts",
         "",
@@ -90,9 +91,10 @@ def lines_of(kept: Kept, sets: Sequence[str]) -> list[str]:
         "",
         *tables.table(["method", *sets], by_set),
         "",
-        f"Defaults, seed 0, one thread, beside other work. Normals learned from: {counts}; {shares}. Sets above / below: "
+        f"Defaults, seed 0, one thread, beside other work. Normals learned from: {counts}{shares}. Sets above / below: "
         f"those where the image AUROC is more than {ROUGH} away from {registry.card(FLOOR).title}'s. Residual and score of "
-        "autoencoder and VAE were chosen by looking at tests of cookies and piped_pa_bdp01_tl: there they flatter.",
+        "autoencoder and VAE were chosen by looking at tests of cookies and piped_pa_bdp01_tl: there they flatter. "
+        "The two rows of GANomaly are one and the same fit: that their seconds differ shows how busy the machine was.",
     ]
 
 
@@ -102,7 +104,7 @@ COSTS = (("fit_seconds", 0), ("ms_per_image", 1), ("peak_mb", 0), ("state_mb", 1
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", default=list(FAMILY), choices=FAMILY)
-    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS + MORE)
     parser.add_argument("--keep", type=Path, default=tables.ROOT / "workspace" / "generative_parts.jsonl")
     parser.add_argument("--table", action="store_true", help="only write the tables again")
     given = parser.parse_args()
@@ -111,7 +113,7 @@ def main() -> None:
     for method in [] if given.table else given.methods:
         for name in given.sets:
             kept.once(f"{method} {name}", lambda m=method, s=name: figures(m, data / s, EVERY.get(s, 1)))
-    tables.write("generative parts", [*lines_of(kept, SETS), "", tables.circumstances(_took(kept))])
+    tables.write("generative parts", [*lines_of(kept, given.sets), "", tables.circumstances(_took(kept))])
 
 
 def _took(kept: Kept) -> float:
