@@ -91,7 +91,7 @@ def section(title: str, found: dict[str, Any], cited: bool) -> list[str]:
     head = ["loss", *(["cited, K = 1", "cited, best K"] if cited else []), "cosine, K = 1", "K = 5", "10", "20", "30"]
     head += ["Euclidean, K = 1", "30", "cosine - Euclidean", "beside the untrained", "fit s"]
     told = (
-        f"{len(cases)} cases (number {', '.join(map(str, cases))}), {one['n_reference']} normals in each to learn from and to "
+        f"{len(cases)} of {found['plan']['cases']} cases (number {', '.join(map(str, cases))}), {one['n_reference']} normals in each to learn from and to "
         f"compare with, {one['n_test_normal']} normal and {one['n_test_anomaly']} anomalous tests.  ± is the standard "
         "deviation over the cases; differences are taken case by case."
     )
