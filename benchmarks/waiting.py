@@ -25,7 +25,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 
 import tables
 
-PAGES = ("start", "data", "fit", "evaluate", "heatmaps", "models")
+PAGES = ("start", "data", "fit", "evaluate", "heatmaps", "compare", "models")
 FIRST_PAGE_S, FIRST_PROGRESS_S, RERUN_S = 1.5, 1.0, 0.2
 
 
