@@ -21,7 +21,7 @@ from adlib import (
     decisions,
     doctor,
     doubts,
-    experiments,
+    experiment_command,
     intake,
     jobs,
     metrics,
@@ -158,35 +158,11 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--json", type=Path, metavar="FILE", help="write the findings here")
 
     made = command(
-        "experiment", "repeat an experiment of the articles on labelled classes (MNIST, CIFAR-10)", _experiment
+        "experiment",
+        "repeat an experiment of the articles on labelled classes (MNIST, CIFAR-10, your own)",
+        _experiment,
     )
-    made.add_argument(
-        "which", choices=("one-vs-one", "one-class"), help="one class against one other, or against all others"
-    )
-    made.add_argument("--dataset", required=True, choices=experiments.DATASETS)
-    made.add_argument(
-        "--data",
-        required=True,
-        type=Path,
-        metavar="FILE_OR_DIR",
-        help="as the set is published, or a zip of class folders",
-    )
-    made.add_argument("--normal", default="1", metavar="CLASS", help="class to learn from (one-vs-one; default: 1)")
-    made.add_argument("--anomaly", default="9", metavar="CLASS", help="class to find out (one-vs-one; default: 9)")
-    made.add_argument("--classes", default="", metavar="0,1,2", help="normal classes to try (one-class; default: all)")
-    made.add_argument("--limit", type=int, metavar="N", help="at most so many pictures of each class to learn from")
-    made.add_argument("--tests", type=int, metavar="N", help="at most so many test pictures of each class (one-class)")
-    made.add_argument("--method", default="autoencoder", metavar="KEY", help="one of `methods` (default: autoencoder)")
-    made.add_argument(
-        "--backbone", default="offline", metavar="NAME", help="for methods that use one (default: offline)"
-    )
-    made.add_argument("--weights", default="", metavar="FILE_OR_DIR", help="where to look for the weights first")
-    made.add_argument("--size", default=64, type=int, help="side that a backbone sees (default: 64)")
-    made.add_argument(
-        "--set", action="append", default=[], metavar="key=value", dest="settings", help="a setting of the method"
-    )
-    made.add_argument("--seed", default=0, type=int)
-    made.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+    experiment_command.options(made)
 
     made = command("worker", "work on queued fits (started by the dashboard by itself)", _worker)
     made.add_argument(
@@ -419,24 +395,7 @@ def _print_rules(compared: Sequence[rules.Outcome]) -> None:
 
 
 def _experiment(args: argparse.Namespace) -> None:
-    settings = registry.parse(args.method, args.settings)
-    backbone = None
-    if registry.uses_backbone(args.method):
-        from adlib import features
-
-        asked = Backbone(args.backbone, size=args.size, weights=args.weights)
-        backbone = features.resolve(asked, registry.card(args.method).stages)
-    setup = experiments.Setup(args.method, settings, backbone, args.seed)
-    classes = experiments.load(args.dataset, args.data)
-    if args.which == "one-class":
-        only = [name.strip() for name in args.classes.split(",") if name.strip()]
-        found = experiments.one_class(classes, setup, only, _tick, args.limit, args.tests)
-    else:
-        found = experiments.one_vs_one(classes, args.normal, args.anomaly, setup, _tick, args.limit)
-    found = {"dataset": args.dataset, **found}
-    if args.json:
-        store.write_json(args.json, found)
-    print("\n".join(experiments.told(found)))
+    experiment_command.run(args, _tick, _tell)
 
 
 def _pictures(paths: Sequence[Path]) -> Iterator[Path]:

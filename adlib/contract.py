@@ -415,3 +415,12 @@ class Reconstructs(Protocol):
     def reconstruct(self, pixels: Tensor) -> Tensor:
         """pixels: (B, 3, H, W).  The same shape, in [0, 1].  Raises NotFitted."""
         ...
+
+
+@runtime_checkable
+class Remarks(Protocol):
+    """A detector of which a person should know how it learned or what its score rests on."""
+
+    def remarks(self) -> tuple[Sentence, ...]:
+        """Shown beside every evaluation.  Raises NotFitted."""
+        ...

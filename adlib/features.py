@@ -179,17 +179,22 @@ def extractor(backbone: Backbone) -> Extractor:
 
 
 def _build(backbone: Backbone, path: Path) -> Extractor:
-    anatomy = anatomy_of(backbone)
-    net: nn.Module
+    return Extractor(_network(backbone, path), backbone, anatomy_of(backbone), *_standard(backbone, path))
+
+
+def _network(backbone: Backbone, path: Path) -> nn.Module:
     if backbone.name == weights.OFFLINE:
-        net, known = offline.load(backbone.stages), None
-    else:
-        net = networks.load(backbone.name, backbone.size, backbone.stages, path)
-        known = networks.standard(backbone.name)
+        return offline.load(backbone.stages)
+    return networks.load(backbone.name, backbone.size, backbone.stages, path)
+
+
+def _standard(backbone: Backbone, path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the pictures that the weights were made with."""
+    known = None if backbone.name == weights.OFFLINE else networks.standard(backbone.name)
     said = weights.about(path)
     mean = _three(said.get("mean")) or (known.mean if known else (0.485, 0.456, 0.406))
     std = _three(said.get("std")) or (known.std if known else (0.229, 0.224, 0.225))
-    return Extractor(net, backbone, anatomy, mean, std)
+    return mean, std
 
 
 def _three(text: str | None) -> tuple[float, ...] | None:
@@ -217,6 +222,50 @@ def weights_of(backbone: Backbone) -> dict[str, Any]:
     """For run.json: {"file", "sha256"} of the weights."""
     path = _path(backbone)
     return {"file": path.name, "sha256": weights.digest(path)}
+
+
+# --- a network that learns --------------------------------------------------------------------------------------------
+
+
+class Trunk(nn.Module):
+    """A backbone to be trained further, in float32.  pixels: (B, 3, H, W) in [0, 1] → maps (B, C, h, w), one a stage.
+
+    It stays in eval mode while it is trained: the statistics of its normalisation are those of its weights, and a picture
+    is treated alike in training and at a test, whatever its batch.
+    """
+
+    _shift: Tensor
+    _scale: Tensor
+
+    def __init__(self, net: nn.Module, anatomy: networks.Anatomy, mean: Any, std: Any) -> None:
+        super().__init__()
+        self.net = net
+        self._sides = anatomy.sides
+        self.register_buffer("_shift", -torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("_scale", 1 / torch.tensor(std)[:, None, None], persistent=False)
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        sides = self._sides(pixels.shape[-2], pixels.shape[-1])
+        if pixels.shape[-2:] != sides:
+            pixels = F.interpolate(pixels, size=sides, mode="bilinear", align_corners=False)
+        maps: list[Tensor] = self.net((pixels + self._shift) * self._scale)
+        return maps
+
+    def train(self, mode: bool = True) -> Trunk:
+        return super().train(False)
+
+
+def trunk(backbone: Backbone) -> Trunk:
+    """A network of its own with the weights of a resolved backbone, up to its last stage.  Raises WeightsMissing."""
+    path = _path(backbone)
+    net = _network(backbone, path).float().requires_grad_(True)
+    return Trunk(net, anatomy_of(backbone), *_standard(backbone, path)).eval()
+
+
+def bare_trunk(backbone: Backbone) -> Trunk:
+    """The same without weights, on the meta device: for its shapes and its cost."""
+    with torch.device("meta"):
+        return Trunk(_skeleton(backbone), anatomy_of(backbone), (0.5,) * 3, (0.5,) * 3).eval()
 
 
 # --- patch vectors ----------------------------------------------------------------------------------------------------
@@ -273,10 +322,7 @@ def _bare(backbone: Backbone) -> Backbone:
 @functools.lru_cache(maxsize=64)
 def _dry(backbone: Backbone, height: int, width: int) -> tuple[tuple[tuple[int, int, int], ...], int, int]:
     """Shapes of the maps, multiply-adds and bytes of the widest moment, found by a run without numbers."""
-    if backbone.name == weights.OFFLINE:
-        net: nn.Module = offline.skeleton(backbone.stages, "meta")
-    else:
-        net = networks.skeleton(backbone.name, backbone.size, backbone.stages, "meta").eval()
+    net = _skeleton(backbone)
     x = torch.empty(1, 3, *anatomy_of(backbone).sides(height, width), device="meta")
     widest = work = 0
 
@@ -295,6 +341,13 @@ def _dry(backbone: Backbone, height: int, width: int) -> tuple[tuple[tuple[int, 
     held = sum(m.numel() for m in maps)
     found = tuple((int(m.shape[1]), int(m.shape[2]), int(m.shape[3])) for m in maps)
     return found, work, width_of_number * (held + widest)
+
+
+def _skeleton(backbone: Backbone) -> nn.Module:
+    """The network without weights, on the meta device."""
+    if backbone.name == weights.OFFLINE:
+        return offline.skeleton(backbone.stages, "meta")
+    return networks.skeleton(backbone.name, backbone.size, backbone.stages, "meta").eval()
 
 
 def _work(module: nn.Module, tensors: list[Tensor]) -> int:

@@ -1,11 +1,11 @@
 """A queue of fits in one warm worker process: submit, watch, stop.
 
-The queue is a folder, `workspace/queue/`: `<time>.<job>` waits, `running.<job>` is being worked on.  A job is a run's id, or
-`<run id>.<study>` for a study of a finished run, whose events lie in a folder of its own (`studies`).  A claim is one
-rename, so a job is either waiting or taken.  What happens is appended to the run's events.jsonl; whoever asks reads the
-last line.  So a fit survives a closed tab, a page switch and a restarted server; a worker that dies takes one job with it
-and is started again.  The worker holds `workspace/worker.lock` for as long as it lives, and the system lets go of it when
-it dies, however it dies.
+The queue is a folder, `workspace/queue/`: `<time>.<job>` waits, `running.<job>` is being worked on.  A job is a run's id,
+`<run id>.<study>` for a study of a finished run, whose events lie in a folder of its own (`studies`), or `<id>.experiment`
+for an experiment, which belongs to no run (`trials`).  A claim is one rename, so a job is either waiting or taken.  What
+happens is appended to the job's events.jsonl; whoever asks reads the last line.  So a fit survives a closed tab, a page
+switch and a restarted server; a worker that dies takes one job with it and is started again.  The worker holds
+`workspace/worker.lock` for as long as it lives, and the system lets go of it when it dies, however it dies.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from adlib import store, studies, workflow
+from adlib import store, studies, trial_work, trials, workflow
 from adlib.contract import AdlibError, Sentence, Stopped, say
 
 POLL_SECONDS = 0.05
@@ -41,8 +41,9 @@ log = logging.getLogger("adlib.jobs")
 
 @dataclass(frozen=True)
 class State:
-    """Where a job stands.  run: the run's id.  study: "" for a fit.  status: queued, running, done, failed or stopped.
+    """Where a job stands.  run: the run's id, or the experiment's.  study: "" for a fit.
 
+    status: queued, running, done, failed or stopped.
     fraction: of the whole, in [0, 1].  position: jobs ahead in the queue.
     seconds: since it began to run.  seconds_left: at this pace, None when it is too early to say.
     """
@@ -73,8 +74,10 @@ def _queue() -> Path:
 
 
 def _place(job: str) -> store.Run:
-    """Where a job's events lie.  Raises DataError when there is no such run or study."""
+    """Where a job's events lie.  Raises DataError when there is no such run, study or experiment."""
     run_id, _, study = job.partition(".")
+    if study == trials.JOB:
+        return trials.find(run_id).run
     run = store.Run.open(store.checked_id(run_id))
     return studies.place(run, study) if study else run
 
@@ -166,6 +169,19 @@ def study_state(run_id: str, kind: str) -> State | None:
     return state(f"{run_id}.{kind}") if (place.folder / "events.jsonl").exists() else None
 
 
+def experiment(id: str) -> str:
+    """Queues an experiment, or what is left of it; its finished parts stand.  Returns the job's name.
+
+    One that waits or runs already is not queued twice.  Raises DataError when there is none of that id.
+    """
+    return study(id, trials.JOB)
+
+
+def experiment_state(id: str) -> State | None:
+    """Where an experiment stands; None when it was never queued."""
+    return study_state(id, trials.JOB)
+
+
 def again(run_id: str) -> str:
     """Queues a failed or stopped run's request once more, as a new run."""
     return submit(workflow.Request.from_json(store.Run.open(run_id).request))
@@ -220,7 +236,7 @@ def stop(job: str) -> None:
     if entry is not None:
         with suppress(FileNotFoundError):
             entry.unlink()
-            run.append({"status": "stopped", "message": Stopped().sentence.as_json()})
+            run.append({"status": "stopped", "message": _stopped(job).as_json()})
             return
     if (_queue() / f"{_CLAIMED}{job}").exists():
         store.write_bytes(run.folder / "stop", b"")
@@ -238,8 +254,21 @@ _DIED_STUDYING = (
 )
 
 
+_DIED_TRYING = (
+    "The worker process ended in the middle of this experiment, most likely for lack of memory. "
+    "Its finished parts are kept. Close other programs, or leave out the largest method, and let it go on."
+)
+
+
 def _died(job: str) -> Sentence:
+    if job.endswith(f".{trials.JOB}"):
+        return say(_DIED_TRYING)
     return say(_DIED_STUDYING) if "." in job else say(_DIED)
+
+
+def _stopped(job: str) -> Sentence:
+    id, _, study = job.partition(".")
+    return trials.stopped(trials.find(id)) if study == trials.JOB else Stopped().sentence
 
 
 @contextmanager
@@ -398,14 +427,16 @@ def _run(job: str) -> None:
 
     try:
         tick(0.0, "starting")
-        if study:
+        if study == trials.JOB:
+            trial_work.work(trials.find(run_id), tick)
+        elif study:
             studies.work(store.Run.open(run_id), study, tick)
         else:
             workflow.run_request(run, tick)
         end("done", say("finished"))
-    except Stopped as stopped:
+    except Stopped:
         _keep_nothing_half_made(run)
-        end("stopped", stopped.sentence)
+        end("stopped", _stopped(job))
     except AdlibError as error:
         _keep_nothing_half_made(run)
         end("failed", error.sentence)

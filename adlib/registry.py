@@ -58,6 +58,13 @@ METHODS: dict[str, Card] = {
         cross_fit=True, good_at="A likelihood with a width that the normals choose themselves. No heatmap.",
         source="Parzen 1962; scikit-learn",
     ),
+    "metric_learning": Card(
+        "Metric learning", "adlib.methods.metric_learning:MetricLearning", family="memory", gives_map=False, needs=2,
+        stages="all", cross_fit=False,
+        good_at="For several kinds of normal: trains the network to tell them apart, and finds what is none of them. "
+        "No heatmap.",
+        source="Deng et al. 2019, arXiv:1801.07698; Wang et al. 2018, arXiv:1801.09414; Liu et al. 2017, arXiv:1704.08063",
+    ),
     "autoencoder": Card(
         "Autoencoder", "adlib.methods.autoencoder:Autoencoder", family="reconstruction", gives_map=True, needs=2, stages="",
         cross_fit=False,
@@ -83,6 +90,20 @@ METHODS: dict[str, Card] = {
         good_at="Worth trying on calm surfaces such as paper, if about a second for each picture is no matter; "
         "on digits the autoencoder is better.",
         source="Schlegl et al. 2017, arXiv:1703.05921",
+    ),
+    "ganomaly": Card(
+        "GANomaly", "adlib.methods.ganomaly:GANomaly", family="reconstruction", gives_map=True, needs=2, stages="",
+        cross_fit=False,
+        good_at="Worth trying on small grey pictures such as digits; on parts it notices most defects, but an autoencoder "
+        "places them better.",
+        source="Akcay et al. 2018, arXiv:1805.06725",
+    ),
+    "skip_ganomaly": Card(
+        "Skip-GANomaly", "adlib.methods.skip_ganomaly:SkipGANomaly", family="reconstruction", gives_map=True, needs=2,
+        stages="", cross_fit=False,
+        good_at="To learn from: a U-Net whose skips can copy a defect as well; on every set of parts that we measured an "
+        "autoencoder did better.",
+        source="Akcay et al. 2019, arXiv:1901.08954",
     ),
     "f_anogan": Card(
         "f-AnoGAN", "adlib.methods.f_anogan:FAnoGAN", family="reconstruction", gives_map=True, needs=2, stages="",

@@ -155,15 +155,19 @@ def _draw(key: str, folder: str, kind: str, i: int) -> list[Item]:
     def rng(what: int) -> Rng:
         return np.random.default_rng([name, i, what])
 
-    scene = _SCENES[key]
+    scene, number = _SCENES[key], i
     light = sound = exposed(scene(rng(0), None), rng(1))
     if kind:
         count = DEFECTS // len(SAMPLES[key].defects)
-        strength = (i * 5 % count) / max(1, count - 1)  # each strength once, in an order that mixes them
+        strengths = [k * 5 % count / max(1, count - 1) for k in range(count)]  # each once, mixed
+        strength = strengths[i]
+        number = (i - strengths.index(max(strengths))) % count  # whoever looks at the first ones sees plain ones
         light = exposed(scene(rng(0), Flaw(kind, strength, rng(3))), rng(1))
-    made = [Item(f"{folder}/{i:03d}.png", png(developed(light, rng(2))))]
+    made = [Item(f"{folder}/{number:03d}.png", png(developed(light, rng(2))))]
     if kind:
-        made.append(Item(f"ground_truth/{kind}/{i:03d}_mask.png", png(changed(light, sound).astype(np.uint8) * 255)))
+        made.append(
+            Item(f"ground_truth/{kind}/{number:03d}_mask.png", png(changed(light, sound).astype(np.uint8) * 255))
+        )
     return made
 
 

@@ -39,6 +39,7 @@ from adlib.contract import (
     Detector,
     NotFitted,
     Prediction,
+    Remarks,
     Report,
     Sample,
     Sentence,
@@ -331,6 +332,8 @@ def evaluate(fitted: Fitted, samples: Sequence[Sample], tick: Tick = silent, *, 
         raise DataError(
             "Every labelled defect lies outside the region of interest. Draw a larger one on the Data page."
         )
+    if isinstance(fitted.detector, Remarks):
+        skipped += fitted.detector.remarks()
     run, calibration = fitted.run, fitted.calibration
     images = dataclasses.replace(fitted.batches(tests), white=white if white is not None else fitted.white)
 

@@ -100,11 +100,13 @@ def measured(scores: np.ndarray, maps: np.ndarray, known: Sequence[tuple[Path, i
 # --- every method -----------------------------------------------------------------------------------------------------
 
 
-def every_method(data: Path, kept: Kept, sets: Sequence[str], backbones: Sequence[str], precision: str) -> None:
+def every_method(
+    data: Path, kept: Kept, sets: Sequence[str], backbones: Sequence[str], precision: str, methods: Sequence[str]
+) -> None:
     for backbone in backbones:
         weights = str(data / "weights")
         for name in sets:
-            for method in registry.METHODS:
+            for method in methods:
                 if not registry.uses_backbone(method) and backbone != "offline":
                     continue  # the same whatever the backbone: kept once
                 if backbone.startswith("mobilenet") and method != "gaussian":
@@ -229,7 +231,7 @@ def main() -> None:
     parser.add_argument("--peer-python", type=Path)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
     parser.add_argument(
-        "--methods", nargs="+", default=["padim", "patchcore"], choices=("padim", "patchcore"), help="of the peer"
+        "--methods", nargs="+", choices=list(registry.METHODS), help="all; beside the peer, padim and patchcore"
     )
     parser.add_argument("--backbones", nargs="*", default=["resnet18", "offline"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
@@ -242,12 +244,12 @@ def main() -> None:
     kept, started = Kept(given.keep), time.perf_counter()
     data = Path(os.environ["ADLIB_TEST_DATA"])
     if not given.table and given.peer_python:
-        for method in given.methods:
+        for method in given.methods or AT_MOST:
             for seed in given.seeds:
                 for name in given.sets:
                     beside(method, name, data, kept, given.peer_python, seed, given.precision)
     elif not given.table:
-        every_method(data, kept, given.sets, given.backbones, given.precision)
+        every_method(data, kept, given.sets, given.backbones, given.precision, given.methods or list(registry.METHODS))
     line = tables.circumstances(time.perf_counter() - started)
     for backbone in ("resnet18", "offline", "mobilenetv2_100"):
         if any(key.startswith(f"cli {backbone} ") for key in kept.found):

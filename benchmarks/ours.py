@@ -86,7 +86,9 @@ def speed(method: str, data: Path, weights: Path, precision: str, chosen: dict[s
 # --- accuracy ---------------------------------------------------------------------------------------------------------
 
 
-def figures(method: str, data: Path, weights: str, name: str, precision: str, seed: int) -> dict[str, Any]:
+def figures(
+    method: str, data: Path, weights: str, name: str, precision: str, seed: int, chosen: dict[str, Any]
+) -> dict[str, Any]:
     """data: a set with train, test and ground_truth.  The workspace is a temporary one."""
     from adlib.__main__ import main as command
 
@@ -94,6 +96,8 @@ def figures(method: str, data: Path, weights: str, name: str, precision: str, se
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ADLIB_WORKSPACE"] = folder
         asked = ["--method", method, "--seed", str(seed)]
+        for key, value in chosen.items():
+            asked += ["--set", f"{key}={value}"]
         if registry.uses_backbone(method):
             asked += ["--backbone", name, "--precision", precision, "--size", str(SIZE), "--weights", weights]
         said = io.StringIO()
@@ -185,7 +189,7 @@ def main() -> None:
     if given.what == "speed":
         found = speed(given.method, given.data, Path(given.weights), given.precision, chosen)
     elif given.what == "figures":
-        found = figures(given.method, given.data, given.weights, given.backbone, *how)
+        found = figures(given.method, given.data, given.weights, given.backbone, *how, chosen)
     else:
         found = accuracy(given.method, given.task, given.out, given.weights, *how, chosen)
     sys.stdout.write("\n" + json.dumps(found) + "\n")

@@ -16,7 +16,7 @@ from adlib import curation, jobs, store
 from browser import Visitor, served, word
 
 FINISHED = word("fit.done").partition(".")[0]
-PAGES = ("", "data", "fit", "evaluate", "heatmaps", "models")
+PAGES = ("", "data", "fit", "evaluate", "heatmaps", "compare", "models")
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +149,7 @@ def test_two_visitors_fit_and_one_stops_his_own(visit, here, plates):
     choose_size(first, 640)
     his = fit(first)
     second.open("fit", dataset=plates)
+    second.page.locator(".st-key-family-baseline summary").click()
     second.page.locator(".st-key-choose-pixel_median button:visible").click()
     second.until(lambda: second.sees(word("fit.no_network")), "the other method was not chosen")
     hers = fit(second)
@@ -269,6 +270,25 @@ def test_every_tab_of_an_evaluation_can_be_used_by_everyone(visit, run):
         visitor.settle()
         assert visitor.violations() == []
         assert not visitor.too_wide()
+
+
+def test_an_experiment_is_one_click_and_its_figures_survive_a_reload_and_can_be_used_by_everyone(visit):
+    visitor = visit(viewport={"width": 390, "height": 900}, color_scheme="dark")
+    visitor.open("compare")
+    visitor.page.get_by_role("radio", name=word("compare.class-holdout")).check(force=True)
+    visitor.settle()
+    visitor.page.get_by_role("spinbutton", name=word("compare.cases")).fill("1")
+    visitor.page.get_by_role("spinbutton", name=word("compare.cases")).press("Enter")
+    visitor.settle()
+    visitor.page.locator(".st-key-primary-trial button").click()
+    visitor.until(lambda: visitor.param("experiment") != "", "no experiment in the address")
+    visitor.page.reload()
+    visitor.until(lambda: visitor.sees(word("compare.missed")), "no figures of the first part", seconds=120)
+    visitor.until(lambda: not visitor.sees(word("views.stop")), "the experiment did not end", seconds=120)
+    visitor.settle()
+    visitor.page.locator("[data-testid=stPlotlyChart]:visible").first.wait_for()
+    assert visitor.violations() == []
+    assert not visitor.too_wide()
 
 
 def test_empty_pages_can_be_used_by_everyone_too(browser, tmp_path):

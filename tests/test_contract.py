@@ -20,6 +20,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "lof": {"k": 5, "max_pictures": 20},
     "isolation_forest": {"trees": 60, "dimensions": 4, "max_pictures": 20},
     "kde": {"dimensions": 4, "max_pictures": 20},
+    "metric_learning": {"size": 16, "embedding": 16, "warm_up": 0, "epochs": 1, "max_pictures": 40},
     "pixel_median": {"max_pictures": 8},
     "autoencoder": {"size": 16, "width": 4, "code": 8, "epochs": 2, "max_pictures": 40},
     "pixelcnn": {"size": 12, "levels": 4, "features": 6, "blocks": 1, "epochs": 2, "rate": 0.02, "max_pictures": 40},
@@ -27,6 +28,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "anogan": {
         "size": 16, "width": 4, "code": 8, "epochs": 1, "max_pictures": 40, "steps": 5, "candidates": 8, "weight": 0.01,
     },
+    "ganomaly": {"size": 16, "width": 4, "code": 8, "epochs": 2, "max_pictures": 40},
+    "skip_ganomaly": {"size": 16, "width": 4, "epochs": 2, "max_pictures": 40},
     "f_anogan": {
         "size": 16, "width": 4, "code": 8, "epochs": 1, "encoder_epochs": 1, "max_pictures": 40, "weight": 0.01,
     },
@@ -53,6 +56,8 @@ ALSO: list[tuple[str, dict[str, Any]]] = [
             "summary": "elbo",
         },
     ),
+    ("ganomaly", {**QUICK["ganomaly"], "rate": 0.005, "summary": "codes"}),
+    ("skip_ganomaly", {**QUICK["skip_ganomaly"], "noise": 0.2, "summary": "mean"}),
     ("knn", {"levels": "all", "normalise": False, "max_pictures": 20}),
 ]
 CASES = [(key, QUICK.get(key, {})) for key in registry.METHODS] + ALSO

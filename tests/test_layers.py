@@ -16,8 +16,8 @@ FLOORS = [
     {"contract"},
     {"maps", "threads", "wording", "remembered", "regions"},
     {
-        "images", "metrics", "thresholds", "projections", "plots", "study_plots", "overlays", "store", "pixel_counts",
-        "alt_text", "intervals", "lines", "rules", "markup", "svg",
+        "images", "metrics", "thresholds", "projections", "plots", "study_plots", "trial_plots", "overlays", "store",
+        "pixel_counts", "alt_text", "intervals", "lines", "rules", "markup", "svg",
     },
     {
         "machine", "weights", "states", "networks", "offline", "features", "arrays", "items", "layouts", "sources", "intake",
@@ -29,7 +29,8 @@ FLOORS = [
     {"batches", "results", "vetting", "decisions", "levels", "doubts", "changes", "learning"},
     {"request", "gaussian_study"},
     {"workflow"},
-    {"why", "learning_curve", "directions", "studies", "search", "report", "report_*", "jobs", "exchange", "experiments"},
+    {"why", "learning_curve", "directions", "studies", "search", "report", "report_*", "jobs", "exchange", "experiments",
+     "class_sets", "holdout", "trials", "trial_results", "trial_work", "experiment_command"},
     {"__main__"},
 ]  # fmt: skip
 TORCH_ROOMS = {
@@ -41,7 +42,7 @@ PAGES_MAY_CALL = {
     "intake", "sources", "items", "arrays", "layouts", "datasets", "samples", "images", "registry", "weights", "machine",
     "plots", "alt_text", "overlays", "projections", "thresholds", "metrics", "rules", "levels", "doubts", "wording",
     "changes", "why", "studies", "study_plots",
-    "regions", "curation", "doctor", "learning",
+    "regions", "curation", "doctor", "learning", "trials", "trial_results", "trial_plots", "class_sets",
 }  # fmt: skip
 
 CORE = sorted(path for path in (ROOT / "adlib").rglob("*.py") if path.name != "__init__.py")

@@ -40,6 +40,19 @@ def test_the_button_ends_in_finished_heatmaps(monkeypatch):
     assert len(at.get("image")) >= 5 + 4, "the sample sets' pictures and the heatmaps"
 
 
+def test_the_printed_label_is_judged_place_by_place(monkeypatch):
+    made = tiny_dataset("Label")
+    monkeypatch.setattr("adlib.samples.ensure", lambda key, tick: made)
+    at = open_page("start").run()
+    methods = {}
+    for key in ("label", "ring"):
+        at.button(f"sample-{key}").click().run()
+        at.button("primary-see").click().run()
+        assert not at.exception
+        methods[key] = store.Run.open(at.session_state["run"]).request["method"]
+    assert methods == {"label": "padim", "ring": "patchcore"}
+
+
 def test_where_the_visitor_left_off_is_linked():
     run = finished_run(tiny_dataset("Plates"))
     at = open_page("start").run()
@@ -66,7 +79,7 @@ def test_the_current_data_set_survives_a_page_switch():
     assert any(dataset.title in caption.value for caption in at.sidebar.caption)
 
 
-@pytest.mark.parametrize("name", ["start", "data", "fit", "evaluate", "heatmaps", "models"])
+@pytest.mark.parametrize("name", ["start", "data", "fit", "evaluate", "heatmaps", "compare", "models"])
 def test_no_page_shows_anything_without_the_password(name, monkeypatch):
     monkeypatch.setenv("ADLIB_PASSWORD", "open sesame")
     at = open_page(name).run()

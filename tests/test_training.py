@@ -15,8 +15,7 @@ from adlib.contract import Backbone
 from training import pool, textures
 from training.export import export
 from training.pictures import SCENES, picture
-from training.student import plain, trainable
-from training.tasks import standardised
+from training.student import plain, standardised, trainable
 from training.train import Recipe, Run, rate, recipe_of, train
 
 TINY = Recipe(("contrast",), steps=6, pixels=4 * 32 * 32, sides=((32, 1), (48, 1)))

@@ -6,7 +6,8 @@
     python -m training judge offline.safetensors resnet18        image AUROC and AU-PRO on real sets
     python -m training speed                                     beside resnet18, up to the same layer
 
-Tasks, one or several at once: `distil:NAME` for any network of timm whose weights adlib finds, `contrast` for none.
+Tasks, one or several at once: `distil:NAME` for any network of timm whose weights adlib finds; `contrast` and `change`
+learn from formulas alone, and are exported with `--answers own`.
 `judge` reads the real sets in the folder that ADLIB_TEST_DATA names; nothing else needs them.
 """
 
@@ -49,6 +50,7 @@ def main() -> None:
     )
     training.add_argument("--seed", type=int, default=0)
     training.add_argument("--sides", type=int, nargs="+", help="pixels of the crops, drawn equally often")
+    training.add_argument("--batch", type=int, help="crops of 128 pixels in a step, or as many pixels in others")
     training.add_argument("--resume", action="store_true")
 
     writing = commands.add_parser("export", help="write the file that adlib reads")
@@ -87,6 +89,8 @@ def _train(given: argparse.Namespace) -> None:
     recipe = recipe_of(given.folder) if given.resume else Recipe(tuple(given.tasks), seed=given.seed)
     if given.sides:
         recipe = replace(recipe, sides=tuple((side, 1) for side in given.sides))
+    if given.batch:
+        recipe = replace(recipe, pixels=given.batch * 128 * 128)
     if given.fall is not None:
         recipe = replace(recipe, fall=given.fall)
     run = Run(replace(recipe, steps=given.steps or recipe.steps), _pool(given))

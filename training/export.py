@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from training.student import plain
-from training.tasks import MEAN, STD, Distil
+from training.student import MEAN, STD, plain
+from training.tasks import Distil
 from training.train import Run
 
 LICENCE = "as adlib"  # no photograph went in; what a teacher brings stands in the model card

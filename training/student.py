@@ -7,6 +7,14 @@ from torch import Tensor, nn
 
 from adlib.offline import OfflineNet
 
+MEAN = torch.tensor((0.485, 0.456, 0.406))[:, None, None]
+STD = torch.tensor((0.229, 0.224, 0.225))[:, None, None]
+
+
+def standardised(x: Tensor) -> Tensor:
+    """As the student wants pictures (B, 3, H, W) in [0, 1]."""
+    return (x - MEAN) / STD
+
 
 class ConvNorm(nn.Module):
     """A 3x3 convolution and batch normalisation: one affine map, so one convolution with a bias once trained."""

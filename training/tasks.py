@@ -10,23 +10,17 @@ from torch import Tensor, nn
 from adlib import features
 from adlib.contract import Backbone
 from adlib.offline import WIDTHS
+from training.change import Change
 from training.pool import relit
-
-MEAN = torch.tensor((0.485, 0.456, 0.406))[:, None, None]
-STD = torch.tensor((0.229, 0.224, 0.225))[:, None, None]
+from training.student import standardised
 
 
 def make_task(name: str, probe: Tensor) -> nn.Module:
-    """ "distil:NAME" or "contrast".  probe: pictures (B, 3, H, W) in [0, 1] to measure a teacher's channels on."""
+    """ "distil:NAME", "contrast" or "change".  probe: pictures (B, 3, H, W) in [0, 1] to measure a teacher's channels on."""
     kind, _, teacher = name.partition(":")
     if kind == "distil":
         return Distil(Teacher(teacher, probe))
-    return Contrast()
-
-
-def standardised(x: Tensor) -> Tensor:
-    """As the student wants pictures (B, 3, H, W) in [0, 1]."""
-    return (x - MEAN) / STD
+    return Change() if kind == "change" else Contrast()
 
 
 class Teacher:

@@ -215,6 +215,11 @@ def filled(make: Callable[[], nn.Module], state: Mapping[str, Tensor], method: s
     """A network with a state's weights, ready to score.  Raises DataError when they are not its own, or not finite."""
     with torch.device("meta"):
         network = make()
+    return taken_over(network, state, method)
+
+
+def taken_over(network: nn.Module, state: Mapping[str, Tensor], method: str) -> nn.Module:
+    """The network itself, with a state's weights in place of its own.  Raises as `filled`."""
     wanted = {f"network.{name}": value for name, value in network.state_dict().items()}
     given = {name for name in state if name.startswith("network.")}
     for name in sorted(wanted.keys() | given):

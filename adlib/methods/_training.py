@@ -25,8 +25,9 @@ LEAST_STEPS, MOST_STEPS = 20, 100  # of an epoch: few pictures are passed severa
 HELD_OUT = 0.1  # share of the normals that decide when to stop
 SHOWN = 8  # pictures in a strip
 
-Step = Callable[[Tensor], dict[str, Tensor]]  # one batch (B, C, s, s) → one update; its losses by name
-Judge = Callable[[Tensor], Tensor]  # (B, C, s, s) → (B,): the loss of each held-out normal
+# Where the pictures have classes, both are given those of the batch, (B,), as well.
+Step = Callable[..., dict[str, Tensor]]  # one batch (B, C, s, s) → one update; its losses by name
+Judge = Callable[..., Tensor]  # (B, C, s, s) → (B,): the loss of each held-out normal
 Show = Callable[[Tensor], Tensor]  # (K, C, s, s) → (K, C, s, s) in [0, 1]: what the network makes of them
 
 
@@ -48,9 +49,7 @@ def gather(normals: Images, side: Callable[[int, int, bool], int], most: int, se
 
     side: (height, width, grey) of the first picture → s.
     """
-    n = len(normals)
-    drawn = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:most]
-    kept = torch.zeros(n, dtype=torch.bool).index_fill_(0, drawn, True)
+    kept = drawn(len(normals), most, seed)
     held: Tensor | None = None
     seen = filled = s = 0
     for pixels in pixels_of(normals, tick):
@@ -61,13 +60,19 @@ def gather(normals: Images, side: Callable[[int, int, bool], int], most: int, se
         grey = bool((chosen[:, :1] == chosen).all())
         if held is None:
             s = side(pixels.shape[-2], pixels.shape[-1], grey)
-            held = torch.empty(len(drawn), 1 if grey else 3, s, s, dtype=torch.float16)
+            held = torch.empty(int(kept.sum()), 1 if grey else 3, s, s, dtype=torch.float16)
         elif held.shape[1] == 1 and not grey:
             held = held.expand(-1, 3, -1, -1).clone()
         held[filled : filled + len(chosen)] = resized(chosen[:, : held.shape[1]], s)
         filled += len(chosen)
     assert held is not None
     return held
+
+
+def drawn(n: int, most: int, seed: int) -> Tensor:
+    """(n,) bool: which of n normals `gather` draws."""
+    chosen = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:most]
+    return torch.zeros(n, dtype=torch.bool).index_fill_(0, chosen, True)
 
 
 def mean_of(pictures: Tensor) -> Tensor:
@@ -135,10 +140,12 @@ def train(
     judge: Judge | None = None,
     show: Show | None = None,
     tick: Tick = silent,
+    classes: Tensor | None = None,
 ) -> int:
     """Trains the network in place; afterwards it holds the weights of its best epoch, and is in eval mode.
 
     pictures: (N, C, s, s) as `gather` keeps them.  judge: None = no early stopping, and the last weights are kept.
+    classes: (N,) of the pictures, handed to step and judge; None = they have none.
     Returns the number of epochs.  Raises DataError when a loss is no longer finite, Stopped by tick.
     """
     place = next(network.parameters()).device
@@ -150,6 +157,9 @@ def train(
     def taken(at: Tensor) -> Tensor:
         return pictures[at].to(place, non_blocking=True).float()
 
+    def given(at: Tensor) -> tuple[Tensor, ...]:
+        return (taken(at),) if classes is None else (taken(at), classes[at].to(place))
+
     best, best_epoch, kept = math.inf, 0, None
     loss = math.nan
     for epoch in range(1, plan.epochs + 1):
@@ -158,7 +168,7 @@ def train(
         sums: dict[str, Tensor] = {}
         network.train()
         for i, at in enumerate(batches):
-            for name, value in step(taken(at)).items():
+            for name, value in step(*given(at)).items():
                 sums[name] = sums.get(name, 0.0) + value / len(batches)
             if math.isnan(loss):
                 now((i + 1) / len(batches), "epoch {epoch} of {epochs}", epoch=epoch, epochs=plan.epochs)
@@ -171,7 +181,7 @@ def train(
         network.eval()
         with torch.inference_mode():
             if judge is not None:
-                found = torch.cat([judge(taken(at)) for at in held.split(plan.batch)])
+                found = torch.cat([judge(*given(at)) for at in held.split(plan.batch)])
                 losses["held_out"] = float(found.double().mean())
             strip = _strip(taken(held[:SHOWN]), show if epoch & (epoch - 1) == 0 else None)  # after 1, 2, 4, 8 …
         if not all(map(math.isfinite, losses.values())):

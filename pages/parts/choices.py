@@ -36,17 +36,20 @@ def _family(key: str) -> str:
 
 
 def method() -> str:
-    """Draws the cards by family; returns the chosen method's key."""
+    """Draws the cards by family, of which the chosen method's is open; returns its key."""
     keys = list(registry.METHODS)
     if st.session_state.get("fit-method") not in keys:
         st.session_state["fit-method"] = keys[0]
     chosen: str = st.session_state["fit-method"]
     for family in dict.fromkeys(card.family for card in registry.METHODS.values()):
-        st.markdown(f"**{_family(family)}**")
-        with st.grid("auto", min_column_width=210, gap="small"):
-            for key in keys:
-                if registry.METHODS[key].family == family:
-                    _card(key, chosen == key)
+        members = [key for key in keys if registry.METHODS[key].family == family]
+        names = ", ".join(plain(registry.METHODS[key].title) for key in members)
+        with (
+            st.expander(f"**{_family(family)}** · {names}", expanded=chosen in members, key=f"family-{family}"),
+            st.grid("auto", min_column_width=210, gap="small"),
+        ):
+            for key in members:
+                _card(key, chosen == key)
     return chosen
 
 

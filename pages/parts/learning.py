@@ -8,6 +8,8 @@ from adlib import learning, plots, store
 from adlib.alt_text import losses_text
 from pages.parts.words import bare, t
 
+PARTS = ("pixels", "codes", "features", "generator", "discriminator", "encoder", "distance")  # of an adversarial loss
+
 
 def show(run: store.Run, key: str, most: int = 4) -> bool:
     """Draws the run's record of its training as far as it has come; False, and nothing, when it has none.
@@ -19,7 +21,8 @@ def show(run: store.Run, key: str, most: int = 4) -> bool:
         return False
     left, right = st.columns([2, 3], gap="medium")
     if curves:
-        words = {
+        words = {name: bare(f"fit.loss_{name}") for name in curves if name in PARTS}
+        words |= {
             "x": bare("fit.epoch"), "y": bare("fit.loss"), "fit": bare("fit.loss_fit"), "held_out": bare("fit.loss_held_out"),
             "best": bare("fit.loss_best"), "alt": bare("fit.loss_alt"), "alt_curve": bare("fit.loss_alt_curve"),
         }  # fmt: skip

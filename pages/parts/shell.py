@@ -24,6 +24,7 @@ MENU = {  # page: (file, icon)
     "fit": ("pages/fit.py", ":material/model_training:"),
     "evaluate": ("pages/evaluate.py", ":material/query_stats:"),
     "heatmaps": ("pages/heatmaps.py", ":material/local_fire_department:"),
+    "compare": ("pages/compare.py", ":material/compare_arrows:"),
     "models": ("pages/models.py", ":material/inventory_2:"),
 }
 LOGO = str(ASSETS / "logo.svg")

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from adlib import curation, registry, store
+from adlib import curation, registry, store, trials
 from adlib.contract import AdlibError, Sample
-from pages.parts.words import language, tell_bare
+from pages.parts.words import bare, language, tell_bare
 
 if TYPE_CHECKING:
     from adlib.datasets import Refused
@@ -82,6 +82,28 @@ def run() -> store.Run | None:
     with suppress(AdlibError):
         return store.Run.open(id) if id else None
     return None
+
+
+def experiment() -> str | None:
+    """Id of the experiment on the screen; the address wins.  None when none is chosen or it is gone."""
+    asked = st.query_params.get("experiment")
+    if asked and trials.exists(asked):
+        st.session_state["experiment"] = asked
+    known = st.session_state.get("experiment")
+    if not known or not trials.exists(known):
+        choose_experiment(None)
+        return None
+    st.query_params["experiment"] = known
+    return str(known)
+
+
+def choose_experiment(id: str | None) -> None:
+    """Puts an experiment on the screen and into the address; None: none."""
+    st.session_state["experiment"] = id
+    if id:
+        st.query_params["experiment"] = id
+    elif "experiment" in st.query_params:
+        del st.query_params["experiment"]
 
 
 # --- lists ------------------------------------------------------------------------------------------------------------
@@ -204,6 +226,32 @@ def run_title(run: store.Run) -> str:
         kept = kept and dataset_title(request["dataset"], kept)
         return " · ".join(filter(None, (method, backbone, kept)))
     return run.id
+
+
+def trial_title(trial: trials.Trial) -> str:
+    """What an experiment is: its kind, its data and its methods.  Not escaped."""
+    try:
+        plan = trial.plan
+        methods = [method_title(one.label) for one in plan.methods]
+    except AdlibError:
+        return trial.id
+    shown = ", ".join(methods[:3]) + (f" +{len(methods) - 3}" if len(methods) > 3 else "")
+    return " · ".join((bare(f"compare.{plan.kind}"), source_title(plan), shown))
+
+
+def method_title(label: str) -> str:
+    """`knn:k=3` → "Deep kNN (k=3)".  Not escaped."""
+    key, *settings = label.split(":")
+    title = registry.card(key).title
+    return f"{title} ({', '.join(settings)})" if settings else title
+
+
+def source_title(plan: trials.Plan) -> str:
+    """What the data of an experiment are called.  Not escaped."""
+    kind, _, rest = plan.source.partition(":")
+    if kind == "dataset" and store.Dataset.exists(rest):
+        return dataset_title(rest, store.Dataset.open(rest).title)
+    return bare("compare.digits") if kind == "digits" else plan.title or Path(rest).name
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------

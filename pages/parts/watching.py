@@ -9,7 +9,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import streamlit as st
 
-from adlib import jobs, registry, store
+from adlib import jobs, registry, store, trials
 from adlib.learning import curves
 from pages.parts import learning, shell, state, views
 from pages.parts.words import bare, duration, language, number, plain, t, tell
@@ -81,14 +81,18 @@ def _others(current: str | None) -> None:
         for job in jobs.active():
             if job.job == current:
                 continue
-            title = state.run_title(store.Run.open(job.run))
-            if job.study:
+            is_trial = job.study == trials.JOB
+            title = state.trial_title(trials.find(job.run)) if is_trial else state.run_title(store.Run.open(job.run))
+            if job.study and not is_trial:
                 title = f"{bare(f'study.{job.study}')} · {title}"
             if job.status == "queued":
                 st.markdown(f":material/hourglass: {t('fit.other_queued', title=title, n=job.position)}")
             else:
                 percent = f"{100 * job.fraction:.0f}"
                 st.progress(job.fraction, text=t("fit.other_running", title=title, percent=percent))
+            if is_trial:
+                shell.link("compare", t("fit.open"), experiment=job.run)
+                continue
             st.button(
                 t("fit.open"), key=f"open-{job.job}", type="tertiary", icon=":material/visibility:",
                 on_click=lambda id=job.run: state.choose(run=id),
