@@ -6,6 +6,7 @@ them of the same method, network and size: the fit by its operations (`Detector.
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Sequence
 from contextlib import suppress
@@ -105,14 +106,17 @@ def before(plan: Plan, outline: Outline) -> Expected:
     return _expected(plan, outline, parts(plan, outline.names))
 
 
+def note(trial: Trial, outline: Outline, todo: Sequence[Part]) -> None:
+    """Writes down, where the work is done, what is still to be done; a page that watches has nothing to reckon."""
+    with suppress(AdlibError):
+        expected = _expected(trial.plan, outline, todo, trial.id)
+        trial.run.write("left.json", dataclasses.asdict(expected))
+
+
 def left(trial: Trial) -> Expected | None:
-    """What is not done yet of an experiment that has been started; None before its pictures have been read."""
-    about = trial.about
-    if about is None or "counts" not in about:
-        return None
-    outline = Outline(about["counts"], tuple(about["shape"]))
-    plan, done = trial.plan, trial.done()
-    return _expected(plan, outline, [one for one in parts(plan, outline.names) if one.name not in done], trial.id)
+    """What was to be done when the part that is being worked on began; None before its pictures have been read."""
+    found = trial.run.read("left.json")
+    return None if found is None else Expected(**{**found, "untimed": tuple(found["untimed"])})
 
 
 def _expected(plan: Plan, outline: Outline, todo: Sequence[Part], trial: str = "") -> Expected:

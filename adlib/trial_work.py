@@ -39,11 +39,9 @@ def work(trial: Trial, tick: Tick = silent) -> None:
     classes = classes_of(trial, part(tick, 0.0, trials.READING))
     todo = parts(plan, classes.names)
     outline = class_sets.outline_of(classes)
-    about = {
-        "classes": classes.names, "pictures": {split: len(labels) for split, labels in classes.labels.items()},
-        "counts": outline.counts, "shape": list(outline.shape), "parts": [one.name for one in todo],
-    }  # fmt: skip
-    store.write_json(trial.folder / "about.json", about)
+    counts = {split: len(labels) for split, labels in classes.labels.items()}
+    names = {"classes": classes.names, "pictures": counts, "parts": [one.name for one in todo]}
+    store.write_json(trial.folder / "about.json", names)
     failure: AdlibError | None = None
     for i, one in enumerate(todo):
         kept = trial.run.read(f"parts/{one.name}.json")
@@ -51,6 +49,7 @@ def work(trial: Trial, tick: Tick = silent) -> None:
             continue
         start, end = (trials.READING + (1 - trials.READING) * n / len(todo) for n in (i, i + 1))
         now = _told(part(tick, start, end), i, len(todo), one)
+        trial_time.note(trial, outline, todo[i:])
         now(0.0, "")
         asked = {"label": one.method.label, "samples": one.samples}
         try:

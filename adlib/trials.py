@@ -112,8 +112,7 @@ class Trial:
 
     @property
     def about(self) -> dict[str, Any] | None:
-        """classes: their names.  pictures: {split: count}.  counts: {split: {class: count}}.  shape: (height, width).
-        parts: the names of all parts.  None before the first start."""
+        """classes: their names.  pictures: {split: count}.  parts: the names of all parts.  None before the first start."""
         return self.run.read("about.json")
 
     def done(self) -> set[str]:

@@ -359,6 +359,15 @@ def test_every_figure_is_told_in_words_and_draws_no_strangers_tags():
     assert [box[name] for name in ("lowerfence", "q1", "median", "q3", "upperfence")] == [[0], [1], [2], [3], [4]]
 
 
+def test_areas_far_above_guessing_are_not_squeezed_to_the_edge():
+    near = json.loads(trial_plots.areas({"a": [0.97, 0.99], "b": [0.93]}).to_json())
+    assert near["layout"]["xaxis"]["range"] == [0.9, 1.005]
+    assert [trace["type"] for trace in near["data"]] == ["box", "box"]
+    far = json.loads(trial_plots.areas({"a": [0.97], "b": [0.62]}).to_json())
+    assert far["data"][-1]["name"] == "guessing"
+    assert "range" not in far["layout"]["xaxis"]
+
+
 def test_an_experiments_folder_that_is_damaged_is_one_sentence():
     trial = finished("one-class", only=("0",))
     store.write_json(trial.folder / "experiment.json", {"kind": "one-class", "created": 0})

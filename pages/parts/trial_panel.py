@@ -88,18 +88,12 @@ def _left(trial: trials.Trial, now: jobs.State) -> str:
     """How much time is left, from the parts that were timed; "" while it waits or reads its pictures."""
     if now.status != "running" or now.fraction < trials.READING:
         return ""
-    expected = _expected(trial.id, len(trial.done()), trial_time.changed())
+    expected = trial_time.left(trial)
     if expected is None:
         return ""
     total = len((trial.about or {}).get("parts", []))
     seconds = expected.within((now.fraction - trials.READING) / (1 - trials.READING) * total % 1)
     return t("compare.left_unknown") if seconds is None else t("views.left", time=duration(seconds))
-
-
-@st.cache_data(max_entries=50, show_spinner=False)
-def _expected(id: str, done: int, changed: int) -> trial_time.Expected | None:
-    """done: parts that are done.  changed: of what was timed here."""
-    return trial_time.left(trials.find(id))
 
 
 def _go_on(id: str) -> None:
