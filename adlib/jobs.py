@@ -214,7 +214,8 @@ def state(job: str) -> State:
     seconds = max(0.0, last.get("time", 0.0) - last.get("started", last.get("time", 0.0)))
     fraction = float(last.get("fraction", 1.0 if status == "done" else 0.0))
     left = None
-    if status == "running" and fraction > 0.03 and seconds > 0.5:
+    paced = study != trials.JOB  # one that goes on begins far from 0, and its parts differ: see trial_time
+    if paced and status == "running" and fraction > 0.03 and seconds > 0.5:
         left = max(0.0, seconds / fraction * (1 - fraction) - (time.time() - last["time"]))
     message = Sentence.from_json(last["message"]) if "message" in last else Sentence(status)
     return State(run_id, status, fraction, message, 0, seconds, left, study)

@@ -30,7 +30,8 @@ FLOORS = [
     {"request", "gaussian_study"},
     {"workflow"},
     {"why", "learning_curve", "directions", "studies", "search", "report", "report_*", "jobs", "exchange", "experiments",
-     "class_sets", "holdout", "trials", "trial_results", "trial_work", "experiment_command"},
+     "class_sets", "holdout", "trials", "trial_results", "trial_parts", "trial_time",
+     "trial_work", "experiment_command"},
     {"__main__"},
 ]  # fmt: skip
 TORCH_ROOMS = {
@@ -42,7 +43,8 @@ PAGES_MAY_CALL = {
     "intake", "sources", "items", "arrays", "layouts", "datasets", "samples", "images", "registry", "weights", "machine",
     "plots", "alt_text", "overlays", "projections", "thresholds", "metrics", "rules", "levels", "doubts", "wording",
     "changes", "why", "studies", "study_plots",
-    "regions", "curation", "doctor", "learning", "trials", "trial_results", "trial_plots", "class_sets",
+    "regions", "curation", "doctor", "learning", "trials", "trial_results", "trial_plots", "trial_time",
+    "class_sets",
 }  # fmt: skip
 
 CORE = sorted(path for path in (ROOT / "adlib").rglob("*.py") if path.name != "__init__.py")
