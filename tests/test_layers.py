@@ -31,7 +31,7 @@ FLOORS = [
     {"workflow"},
     {"why", "learning_curve", "directions", "studies", "search", "report", "report_*", "jobs", "exchange", "experiments",
      "class_sets", "holdout", "trials", "trial_results", "trial_parts", "trial_time",
-     "trial_work", "experiment_command"},
+     "trial_work", "experiment_command", "terminal", "commands", "study_commands"},
     {"__main__"},
 ]  # fmt: skip
 TORCH_ROOMS = {
