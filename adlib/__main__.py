@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adlib import commands, experiment_command, jobs, report, rules, study_commands
+from adlib import commands, experiment_command, report, rules, study_commands, worker
 from adlib.contract import AdlibError, Stopped
 from adlib.terminal import tell, tick
 
@@ -145,9 +145,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     experiment_command.options(made)
 
-    made = command("worker", "work on queued fits (started by the dashboard by itself)", study_commands.worker)
+    made = command("worker", "work on queued fits (started by the dashboard by itself)", study_commands.serve)
     made.add_argument(
-        "--idle", default=jobs.IDLE_SECONDS, type=float, metavar="SECONDS", help="go home after so long without work"
+        "--idle", default=worker.IDLE_SECONDS, type=float, metavar="SECONDS", help="go home after so long without work"
     )
     return parser
 

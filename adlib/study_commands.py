@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adlib import doctor, jobs, report, store, studies
+from adlib import doctor, report, store, studies, worker
 from adlib.contract import AdlibError, Sentence
 from adlib.terminal import gather, items, tell, tick
 
@@ -103,7 +103,7 @@ def _suspects_json(suspects: Sequence[doctor.Suspect]) -> list[dict[str, str]]:
     return [{"name": s.name, "sha256": s.digest, "note": str(s.note), "beside": s.beside} for s in suspects]
 
 
-def worker(args: argparse.Namespace) -> None:
+def serve(args: argparse.Namespace) -> None:
     """`worker`: works on queued jobs until it has been idle for long enough."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    jobs.work(args.idle)
+    worker.work(args.idle)

@@ -29,8 +29,8 @@ FLOORS = [
     {"batches", "results", "vetting", "decisions", "levels", "doubts", "changes", "learning"},
     {"request", "gaussian_study"},
     {"workflow"},
-    {"why", "learning_curve", "directions", "studies", "search", "report", "report_*", "jobs", "exchange", "experiments",
-     "class_sets", "holdout", "trials", "trial_results", "trial_parts", "trial_time",
+    {"why", "learning_curve", "directions", "studies", "search", "report", "report_*", "queueing", "worker", "jobs", "exchange",
+     "experiments", "class_sets", "holdout", "trials", "trial_results", "trial_parts", "trial_time",
      "trial_work", "experiment_command", "terminal", "commands", "study_commands"},
     {"__main__"},
 ]  # fmt: skip
@@ -39,10 +39,10 @@ TORCH_ROOMS = {
     "workflow", "gaussian_study", "remembered", "experiments",
 }  # and methods  # fmt: skip
 PAGES_MAY_CALL = {
-    "contract", "workflow", "request", "batches", "results", "decisions", "jobs", "exchange", "report", "search", "store",
-    "intake", "sources", "items", "arrays", "layouts", "datasets", "samples", "images", "frames", "registry", "weights",
-    "machine", "plots", "alt_text", "overlays", "projections", "thresholds", "metrics", "rules", "levels", "doubts", "wording",
-    "changes", "why", "studies", "study_plots",
+    "contract", "workflow", "request", "batches", "results", "decisions", "jobs", "worker", "exchange", "report", "search",
+    "store", "intake", "sources", "items", "arrays", "layouts", "datasets", "samples", "images", "frames", "registry",
+    "weights", "machine", "plots", "alt_text", "overlays", "projections", "thresholds", "metrics", "rules", "levels", "doubts",
+    "wording", "changes", "why", "studies", "study_plots",
     "regions", "curation", "doctor", "learning", "trials", "trial_results", "trial_plots", "trial_time",
     "class_sets",
 }  # fmt: skip
