@@ -177,6 +177,7 @@ QUERIES_AT_ONCE = 512  # so many queries by one thread: 20 MB of products in bf1
 SPARE = 3  # candidates beyond k that are measured exactly, since a product in float32 rounds a little
 SPARE_COARSE = 5  # and in bf16 rounds more
 MORE = 64  # candidates for the queries of which those did not decide
+FEW = 16  # doubtful queries that are settled one by one
 ROUNDED = 2.0**-8  # most that a number changes when it becomes bf16, as a share of itself
 
 
@@ -259,13 +260,11 @@ class Bank:
                 if len(parts) == 1:  # the products of all rows are still there
                     distances, found = self._measured(queries, best.rows, k)
                     doubtful = self._doubtful(best, distances, wrong)
-                    asking = doubtful.nonzero()[:, 0].tolist()
-                    left = self._settle(queries, near, blocks.view(torch.bfloat16), wrong, distances, found, asking)
-                    if left:
-                        distances[left], found[left] = self._search(queries[left], k)
-                    return distances, found
-        distances, found = self._measured(queries, best.rows, k)
-        doubtful = self._doubtful(best, distances, wrong)
+                    if 0 < doubtful.sum() <= FEW:
+                        self._settle(queries, near, blocks.view(torch.bfloat16), wrong, distances, found, doubtful)
+        if len(parts) > 1:
+            distances, found = self._measured(queries, best.rows, k)
+            doubtful = self._doubtful(best, distances, wrong)
         if doubtful.any():
             again = self._search if spare >= MORE else functools.partial(self._search_coarse, spare=MORE)
             distances[doubtful], found[doubtful] = again(queries[doubtful], k)
@@ -287,24 +286,20 @@ class Bank:
         wrong: Tensor,
         distances: Tensor,
         found: Tensor,
-        asking: list[int],
-    ) -> list[int]:
-        """Measures, for each query asking, all rows that could be nearer; returns the queries with too many of them.
+        doubtful: Tensor,
+    ) -> None:
+        """Measures, for each doubtful query, all rows that could be nearer; it stays doubtful when they are too many.
 
         near: (slots, Q) products with all rows.  blocks: (slots / BLOCK, Q), the least of each block.
         """
-        left = []
         inside = torch.arange(BLOCK)
-        for i in asking:
+        for i in doubtful.nonzero()[:, 0].tolist():
             limit = (distances[i, -1].square() / 2 + 2 * wrong[i]) / (1 - ROUNDED)
             rows = ((blocks[:, i].float() <= limit).nonzero() * BLOCK + inside).flatten()
             rows = rows[near[rows, i].float() <= limit]
-            if len(rows) > MORE:
-                left.append(i)
-            else:
+            if len(rows) <= MORE:
                 nearest, of = self._measured(queries[i : i + 1], rows[None], distances.shape[1])
-                distances[i], found[i] = nearest[0], of[0]
-        return left
+                distances[i], found[i], doubtful[i] = nearest[0], of[0], False
 
     def _parts(self) -> Iterator[slice]:
         m = len(self.rows)
