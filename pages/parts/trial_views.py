@@ -135,6 +135,8 @@ def _verdict(shown: dict[str, list[float]]) -> str:
     if len(ranked) < 2 or len(shown[ranked[0]]) < 3 or len(shown[ranked[0]]) != len(shown[ranked[1]]):
         return text
     gap = np.array(shown[ranked[0]]) - np.array(shown[ranked[1]])  # the same cases, in the same order
+    if not gap.any():
+        return f"{text} {t('compare.equal', first=ranked[0], second=ranked[1])}"
     key = "compare.apart" if abs(gap.mean()) > gap.std(ddof=1) else "compare.within"
     return f"{text} {t(key, first=ranked[0], second=ranked[1], gap=f'{gap.mean():.3f}', std=f'{gap.std(ddof=1):.3f}')}"
 
@@ -213,7 +215,7 @@ def _case(found: Found, main: int | None) -> None:
 
 def _mistake(row: dict[str, Any]) -> None:
     pairs = (("picture", "class", "judged"), ("beside", "nearest_class", "beside"))
-    for column, (picture, kind, side) in zip(st.columns(2, gap="xsmall"), pairs, strict=True):
+    for column, (picture, kind, side) in zip(st.columns(2, gap="xsmall", wrap=False), pairs, strict=True):
         with column:
             st.image(
                 base64.b64decode(row[picture]),
