@@ -215,13 +215,14 @@ def _case(found: Found, main: int | None) -> None:
 
 def _mistake(row: dict[str, Any]) -> None:
     pairs = (("picture", "class", "judged"), ("beside", "nearest_class", "beside"))
-    for column, (picture, kind, side) in zip(st.columns(2, gap="xsmall", wrap=False), pairs, strict=True):
-        with column:
-            st.image(
-                base64.b64decode(row[picture]),
-                width="stretch",
-                alt=views.plain_alt(bare(f"compare.{side}_alt", name=row[kind])),
-            )
-            st.markdown(f":small[{t(f'compare.{side}_class', name=row[kind])}]")
+    with st.grid(2, min_column_width=40, gap="xsmall"):  # columns would come to lie one above the other on a telephone
+        for picture, kind, side in pairs:
+            with st.container(gap="xsmall"):
+                st.image(
+                    base64.b64decode(row[picture]),
+                    width="stretch",
+                    alt=views.plain_alt(bare(f"compare.{side}_alt", name=row[kind])),
+                )
+                st.markdown(f":small[{t(f'compare.{side}_class', name=row[kind])}]")
     if row["normalised"] is not None:
         st.markdown(f":small[{t('compare.times', x=number(row['normalised'], 2))}]")
