@@ -49,6 +49,8 @@ def figures(
 ) -> dict[str, Any]:
     """What the experiment has found; run where its file is not there yet."""
     out = args.keep / f"{name}.json"
+    if args.kept and not out.exists():
+        return {"parts": [], "plan": {"samples": []}}
     if not out.exists():
         methods = ",".join([FROZEN, *(f"metric_learning:loss={loss}" for loss in losses)])
         command = [
@@ -146,6 +148,8 @@ def swept(main: dict[str, Any], found: dict[str, Any]) -> list[str]:
     usual = main["plan"]["samples"][0]
     by_n = {n: by_loss(main if n == usual else found, n) for n in sorted({usual, *found["plan"]["samples"]})}
     by_n = {n: parts for n, parts in by_n.items() if any(parts.values())}
+    if len(by_n) < 2:
+        return []
     names = [name for name in (FROZEN, *TITLES) if all(name in parts for parts in by_n.values())]
     common = sorted(set.intersection(*(set(parts[name]) for parts in by_n.values() for name in names)))
     rows, large = [], []
@@ -212,6 +216,8 @@ def seeded(runs: dict[int, dict[str, Cases]]) -> list[str]:
         "CIFAR-10 as above, 100 pictures of each class, cosine, K = 1.  A seed changes the pictures that are learned from and "
         "tested as well as the training."
     )
+    if not rows:
+        return []
     return ["### Other seeds: image AUROC", "", told, "", *tables.table(head, rows), "", apart_over_seeds(held), ""]
 
 
@@ -248,6 +254,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--tests", type=int, default=100, help="of each class")
     parser.add_argument("--short", action="store_true", help="neither fewer nor more pictures, nor other seeds")
+    parser.add_argument("--kept", action="store_true", help="only what FOLDER holds already")
     args = parser.parse_args()
     args.keep = args.keep.resolve()
     args.keep.mkdir(parents=True, exist_ok=True)
