@@ -20,7 +20,8 @@ from PIL import Image
 from adlib import arrays, datasets, intake, store
 from adlib.contract import DataError, Sample, Tick, silent
 from adlib.experiments import Classes, load
-from adlib.images import Picture, read, to_pixels
+from adlib.frames import to_pixels
+from adlib.images import Picture, read
 from adlib.items import clean_name, is_hidden, is_picture
 
 TEST_SHARE = 0.3  # of each class, where nobody says which pictures are tests

@@ -87,7 +87,8 @@ METHODS: dict[str, Card] = {
     "anogan": Card(
         "AnoGAN", "adlib.methods.anogan:AnoGAN", family="reconstruction", gives_map=True, needs=2, stages="",
         cross_fit=False,
-        good_at="To learn from, on small pictures: looks for the generated normal that resembles a picture most, and is slow.",
+        good_at="Worth trying on calm surfaces such as paper, if about a second for each picture is no matter; "
+        "on digits the autoencoder is better.",
         source="Schlegl et al. 2017, arXiv:1703.05921",
     ),
     "ganomaly": Card(
@@ -107,14 +108,15 @@ METHODS: dict[str, Card] = {
     "f_anogan": Card(
         "f-AnoGAN", "adlib.methods.f_anogan:FAnoGAN", family="reconstruction", gives_map=True, needs=2, stages="",
         cross_fit=False,
-        good_at="Worth trying on small grey pictures such as digits, where it is the best of the GANs that invent pictures, "
-        "and quick to judge.",
+        good_at="The GAN to try first, on calm surfaces such as paper: quick once it has learned; "
+        "on digits the autoencoder is better.",
         source="Schlegl et al. 2019, Medical Image Analysis 54",
     ),
     "egbad": Card(
         "EGBAD", "adlib.methods.egbad:EGBAD", family="reconstruction", gives_map=True, needs=2, stages="",
         cross_fit=False,
-        good_at="To learn from: on the digits we measured, f-AnoGAN and a plain autoencoder tell strangers apart better.",
+        good_at="To learn from: encoder and generator learn against one judge; "
+        "on paper it lost to the pixel median, on digits to the autoencoder.",
         source="Zenati et al. 2018, arXiv:1802.06222",
     ),
     "pixel_median": Card(

@@ -25,6 +25,21 @@ ONE_VS_ONE = {
 ONE_CLASS = {
     "autoencoder": ("Autoencoder, 20 epochs", ["--method", "autoencoder", "--set", "epochs=20"], 0.897),
     "vae": ("VAE, 20 epochs", ["--method", "vae", "--set", "epochs=20"], 0.9696),
+    "anogan": (
+        "AnoGAN, 30 epochs, 100 steps, 1 search, 40 tests a digit",
+        ["--method", "anogan", "--set", "epochs=30", "--set", "steps=100", "--set", "restarts=1", "--tests", "40"],
+        0.913,
+    ),
+    "f_anogan": (
+        "f-AnoGAN, 8 + 6 epochs, 500 tests a digit",
+        ["--method", "f_anogan", "--set", "epochs=8", "--set", "encoder_epochs=6", "--tests", "500"],
+        None,
+    ),
+    "egbad": (
+        "EGBAD, 25 epochs, 500 tests a digit",
+        ["--method", "egbad", "--set", "epochs=25", "--tests", "500"],
+        None,
+    ),
     "ganomaly": ("GANomaly, 5 epochs", ["--method", "ganomaly", "--set", "epochs=5"], None),
 }
 

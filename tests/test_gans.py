@@ -86,8 +86,8 @@ def test_a_generator_learns_to_draw_both_kinds_of_normal():
     generator, discriminator = Generator(1, 8, 4, 8), Discriminator(1, 8, 8)
     generator.mean.fill_(0.5)
     z = torch.randn(64, 4, generator=chance(1))
-    step = adversarial(generator, discriminator, 0.005, chance())
-    for _ in range(250):
+    step = adversarial(generator, discriminator, 0.002, chance())
+    for _ in range(400):
         step(kinds.repeat(16, 1, 1, 1))
     with torch.no_grad():
         apart = (generator(z)[:, None] - kinds).abs().mean((2, 3, 4))  # (64, 2)

@@ -10,7 +10,19 @@ import numpy as np
 import pytest
 from kit_pages import finished_run, open_page, part, png, texts, tiny_dataset, tiny_items
 
-from adlib import class_sets, holdout, jobs, metrics, store, trial_plots, trial_results, trial_time, trial_work, trials
+from adlib import (
+    class_sets,
+    holdout,
+    jobs,
+    metrics,
+    store,
+    trial_plots,
+    trial_results,
+    trial_time,
+    trial_work,
+    trials,
+    worker,
+)
 from adlib.contract import AdlibError, Backbone
 from adlib.experiments import Classes
 from adlib.trials import Method, Plan
@@ -142,8 +154,8 @@ def test_the_time_left_is_told_while_it_runs(monkeypatch):
         return real(*given) | {"fit_seconds": 0.0, "seconds": 600.0}
 
     monkeypatch.setattr(trial_work, "_done", looking)
-    monkeypatch.setattr(jobs, "_EVENT_SECONDS", 0.0)
-    jobs.work(0.2)
+    monkeypatch.setattr(worker, "_EVENT_SECONDS", 0.0)
+    worker.work(0.2)
     assert jobs.state(job).status == "done", jobs.state(job).message
     assert "once each method has finished once" in seen[0]
     assert [text for text in seen if "left" in text.replace("time left", "")] == seen[1:]
@@ -185,7 +197,7 @@ def test_class_folders_in_a_zip_can_take_part(tmp_path):
     (trial,) = trials.every()
     assert trial.plan.source == "upload:parts.zip"
     assert (trial.plan.normal, trial.plan.anomaly) == ("![x](https:__evil.example)", "bolt")
-    jobs.work(0.2)
+    worker.work(0.2)
     now = jobs.experiment_state(trial.id)
     assert now.status == "done", now.message
     at.run()
@@ -292,7 +304,7 @@ def test_an_experiment_is_a_job_that_stops_goes_on_and_is_shown_while_it_runs(mo
 
     monkeypatch.setattr(trial_work, "_done", stopping)
     jobs.experiment(trial.id)
-    jobs.work(0.2)
+    worker.work(0.2)
     now = jobs.state(job)
     assert now.status == "stopped"
     assert str(now.message).startswith("Stopped at your request. 1 of 4 parts")
@@ -300,7 +312,7 @@ def test_an_experiment_is_a_job_that_stops_goes_on_and_is_shown_while_it_runs(mo
     assert "1 of 4 parts are finished and kept" in said(at)
     assert len(at.dataframe) == 1
     at.button("go-on").click().run()
-    jobs.work(0.2)
+    worker.work(0.2)
     assert jobs.state(job).status == "done"
     assert len(done) == 5
     assert len(set(done)) == 4

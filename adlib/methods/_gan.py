@@ -28,6 +28,8 @@ from adlib.methods._state import learned
 from adlib.methods._training import Plan, Step, fit_bytes, steps_of
 
 BATCH = 32
+# How far from black and white a generator's mean is kept, and how strongly its layers move it.
+CALM, EAGER = (0.01, 1.0), (0.05, 4.0)  # CALM, a generator that draws from chance stood still for five epochs
 FOLLOWED = 0.998  # share of the running mean that a step keeps
 
 # --- settings ---------------------------------------------------------------------------------------------------------
@@ -76,13 +78,17 @@ def weight_setting(default: float) -> Any:
 
 
 class Generator(nn.Module):
-    """z (B, code) → (B, channels, side, side) in [0, 1].  It begins with drawing the mean of the normals."""
+    """z (B, code) → (B, channels, side, side) in [0, 1].  It begins with drawing the mean of the normals.
+
+    start: CALM, or EAGER to leave that mean early.
+    """
 
     mean: Tensor
 
-    def __init__(self, channels: int, side: int, code: int, width: int) -> None:
+    def __init__(self, channels: int, side: int, code: int, width: int, start: tuple[float, float] = CALM) -> None:
         super().__init__()
         self.code = code
+        self.edge, self.gain = start
         self.register_buffer("mean", torch.zeros(channels, side, side))
         times = halvings(side)
         cells, deep = side >> times, width << (times - 1)
@@ -94,7 +100,7 @@ class Generator(nn.Module):
         started(self)
 
     def forward(self, z: Tensor) -> Tensor:
-        return torch.sigmoid(torch.logit(self.mean, eps=0.01) + self.layers(z))
+        return torch.sigmoid(torch.logit(self.mean, eps=self.edge) + self.gain * self.layers(z))
 
 
 class Encoder(nn.Module):

@@ -20,6 +20,7 @@ from adlib.methods._drawing import (
     width_setting,
 )  # fmt: skip
 from adlib.methods._gan import (
+    EAGER,
     Adversarial,
     Discriminator,
     Generator,
@@ -45,7 +46,7 @@ LEAST_RATE = 0.05  # of the first step length, reached evenly at the last step
 class Net(nn.Module):
     def __init__(self, channels: int, side: int, code: int, width: int) -> None:
         super().__init__()
-        self.generator = Generator(channels, side, code, width)
+        self.generator = Generator(channels, side, code, width, EAGER)
         self.discriminator = Discriminator(channels, side, width)
 
     def forward(self, x: Tensor) -> Tensor:

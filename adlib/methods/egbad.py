@@ -20,6 +20,7 @@ from adlib.methods._drawing import (
     width_setting,
 )  # fmt: skip
 from adlib.methods._gan import (
+    EAGER,
     Adversarial,
     Encoder,
     Generator,
@@ -69,7 +70,7 @@ class Net(nn.Module):
 
     def __init__(self, channels: int, side: int, code: int, width: int) -> None:
         super().__init__()
-        self.generator = Generator(channels, side, code, width)
+        self.generator = Generator(channels, side, code, width, EAGER)
         self.encoder = Encoder(channels, side, code, width)
         self.discriminator = PairDiscriminator(channels, side, code, width)
 

@@ -19,6 +19,7 @@ from adlib.methods._drawing import (
     width_setting,
 )  # fmt: skip
 from adlib.methods._gan import (
+    EAGER,
     Adversarial,
     Discriminator,
     Encoder,
@@ -46,7 +47,7 @@ class Net(nn.Module):
     def __init__(self, channels: int, side: int, code: int, width: int, reach: float) -> None:
         super().__init__()
         self.reach = reach
-        self.generator = Generator(channels, side, code, width)
+        self.generator = Generator(channels, side, code, width, EAGER)
         self.critic = Discriminator(channels, side, width)
         self.encoder = Encoder(channels, side, code, width)
 
