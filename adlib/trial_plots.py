@@ -167,9 +167,9 @@ def plane(
         some = points[held == name]
         figure.add_scatter(
             x=some[:, 0], y=some[:, 1], mode="markers", name=label, hovertemplate=label + "<extra></extra>",
-            marker={"color": COLOURS[i % len(COLOURS)], "symbol": symbol, "size": 8, "line": {"width": 1.5}},
+            marker={"color": COLOURS[i % len(COLOURS)], "symbol": symbol, "size": 9, "line": {"width": 1.5 if out else 0}},
         )  # fmt: skip
-    _dress(figure, "", "", height=460)
+    _dress(figure, "", "", height=420)
     figure.update_xaxes(showticklabels=False, zeroline=False, showgrid=False)
     figure.update_yaxes(showticklabels=False, zeroline=False, showgrid=False, scaleanchor="x")
     return figure

@@ -2,9 +2,10 @@
 
     python benchmarks/holdout.py --cifar10 FILE --mnist FILE [--keep FOLDER] [--losses A,B] [--backbone NAME]
 
-Runs `python -m adlib experiment class-holdout`, one thread, and writes two tables into results.md.  FOLDER holds the
-experiments' workspace and their figures as JSON: what is finished there is not run again, and an experiment that was
-interrupted (Ctrl-C) counts with the cases that all methods have finished.
+Runs `python -m adlib experiment class-holdout`, one thread, and writes its tables into results.md: every loss on ten cases,
+some of them with fewer and more pictures, and with other seeds.  FOLDER holds the experiments' workspace and their figures
+as JSON: what is finished there is not run again, and an experiment that was interrupted (Ctrl-C) counts with the cases that
+all methods have finished.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import json
 import os
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tables
 
+ANOMALOUS = {"cifar10": 8, "mnist": 7}
 NEIGHBOURS = (1, 5, 10, 20, 30)
 TITLES = {
     "softmax": "Conventional softmax", "l2": "L2-constrained softmax", "arcface": "ArcFace", "cosface": "CosFace",
@@ -32,17 +35,30 @@ CITED = {
 }  # fmt: skip
 FROZEN = "knn"
 ENOUGH = 5  # cases, to say that a difference is larger than its spread
+FEW = 4  # cases with fewer and more pictures, and other seeds
+SWEPT = ("arcface", "softmax", "l2")
+SAMPLES = (50, 200, 400)
+SEEDS = (1, 2)
+CLOSE = "l2"  # lies at the cited mean with seed 0, so that all its cases are done with the other seeds, too
+
+Cases = dict[int, dict[str, Any]]  # case → its figures
 
 
-def figures(name: str, data: Path, anomalous: int, losses: list[str], args: argparse.Namespace) -> dict[str, Any]:
+def figures(
+    name: str, dataset: str, losses: Sequence[str], args: argparse.Namespace, cases: int, samples: str, seed: int = 0
+) -> dict[str, Any]:
+    """What the experiment has found; run where its file is not there yet."""
     out = args.keep / f"{name}.json"
+    if args.kept and not out.exists():
+        return {"parts": [], "plan": {"samples": []}}
     if not out.exists():
         methods = ",".join([FROZEN, *(f"metric_learning:loss={loss}" for loss in losses)])
         command = [
-            tables.python(), "-m", "adlib", "experiment", "class-holdout", "--dataset", name, "--data", str(data.resolve()),
-            "--anomalous", str(anomalous), "--methods", methods, "--cases", str(args.cases),
-            "--samples-per-class", str(args.samples), "--tests-per-class", str(args.tests), "--backbone", args.backbone,
-            "--neighbours", ",".join(map(str, NEIGHBOURS)), "--json", str(out),
+            tables.python(), "-m", "adlib", "experiment", "class-holdout", "--dataset", dataset,
+            "--data", str(getattr(args, dataset).resolve()), "--anomalous", str(ANOMALOUS[dataset]), "--methods", methods,
+            "--cases", str(cases), "--samples-per-class", samples, "--tests-per-class", str(args.tests),
+            "--backbone", args.backbone, "--neighbours", ",".join(map(str, NEIGHBOURS)), "--seed", str(seed),
+            "--json", str(out),
         ]  # fmt: skip
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "ADLIB_WORKSPACE": str(args.keep / "workspace")}
         subprocess.run(command, cwd=tables.ROOT, env=environment, check=not out.exists())
@@ -50,21 +66,23 @@ def figures(name: str, data: Path, anomalous: int, losses: list[str], args: argp
     return found
 
 
-def by_loss(found: dict[str, Any]) -> dict[str, dict[int, dict[str, Any]]]:
-    """Loss, or FROZEN → case → the case's figures; of cases that all have finished."""
-    parts: dict[str, dict[int, dict[str, Any]]] = {}
+def by_loss(found: dict[str, Any], samples: int | None = None) -> dict[str, Cases]:
+    """Loss, or FROZEN → its cases; those that all have finished.  samples: only the parts with so many pictures."""
+    parts: dict[str, Cases] = {}
     for part in found["parts"]:
+        if samples is not None and part["samples"] != samples:
+            continue
         name = FROZEN if part["method"] == FROZEN else part["settings"]["loss"]
         parts.setdefault(name, {})[part["case"]] = part
-    common = set.intersection(*(set(cases) for cases in parts.values()))
+    common = set.intersection(*(set(cases) for cases in parts.values())) if parts else set()
     return {name: {case: cases[case] for case in sorted(common)} for name, cases in parts.items()}
 
 
-def areas(cases: dict[int, dict[str, Any]], distance: str, k: int) -> np.ndarray:
+def areas(cases: Cases, distance: str, k: int) -> np.ndarray:
     return np.array([part["distances"][distance][str(k)] for part in cases.values()])
 
 
-def rows(parts: dict[str, dict[int, dict[str, Any]]], cited: bool) -> list[list[Any]]:
+def rows(parts: dict[str, Cases], cited: bool) -> list[list[Any]]:
     made = []
     for name in sorted(parts, key=lambda name: [FROZEN, *TITLES].index(name)):
         cases = parts[name]
@@ -100,7 +118,7 @@ def section(title: str, found: dict[str, Any], cited: bool) -> list[str]:
     return [f"### {title}", "", told, "", *tables.table(head, rows(parts, cited)), "", in_words(parts, cited), ""]
 
 
-def in_words(parts: dict[str, dict[int, dict[str, Any]]], cited: bool) -> str:
+def in_words(parts: dict[str, Cases], cited: bool) -> str:
     """Which figures lie under the cited ones, and which differences are larger than their spread."""
     n = len(next(iter(parts.values())))
     if n < ENOUGH:
@@ -122,6 +140,108 @@ def in_words(parts: dict[str, dict[int, dict[str, Any]]], cited: bool) -> str:
     return (f"Under the cited mean: {', '.join(under) or 'none'}.  " if cited else "") + words
 
 
+# --- fewer and more pictures, other seeds -----------------------------------------------------------------------------
+
+
+def swept(main: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """main: with as many pictures as everything else.  found: the same cases with fewer and more."""
+    usual = main["plan"]["samples"][0]
+    by_n = {n: by_loss(main if n == usual else found, n) for n in sorted({usual, *found["plan"]["samples"]})}
+    by_n = {n: parts for n, parts in by_n.items() if any(parts.values())}
+    if len(by_n) < 2:
+        return []
+    names = [name for name in (FROZEN, *TITLES) if all(name in parts for parts in by_n.values())]
+    common = sorted(set.intersection(*(set(parts[name]) for parts in by_n.values() for name in names)))
+    rows, large = [], []
+    for name in names:
+        at = {n: {case: parts[name][case] for case in common} for n, parts in by_n.items()}
+        for n, cases in at.items():
+            cosine = {k: areas(cases, "cosine", k) for k in NEIGHBOURS}
+            apart = cosine[1] - areas(at[usual], "cosine", 1)
+            if n != usual and abs(apart.mean()) > apart.std(ddof=1):
+                large.append(f"{TITLES.get(name, 'Deep kNN')} with {n} ({apart.mean():+.3f})")
+            rows.append([
+                TITLES.get(name, "not trained (Deep kNN)"), n, spoken(cosine[1]),
+                *(f"{cosine[k].mean():.3f}" for k in NEIGHBOURS[1:]), spoken(areas(cases, "euclidean", 1)),
+                None if n == usual else spoken(apart, "+"),
+                f"{np.median([part['fit_seconds'] for part in cases.values()]):.0f}",
+            ])  # fmt: skip
+    head = ["loss", "N", "cosine, K = 1", *(f"K = {k}" for k in NEIGHBOURS[1:]), "Euclidean, K = 1"]
+    head += [f"beside N = {usual}", "fit s"]
+    told = (
+        f"CIFAR-10, eight classes held out, seed 0, cases {', '.join(map(str, common))}; N pictures of each of the two "
+        "normal classes, the smaller draws part of the larger ones.  The comparison set is all of them, so that K = 10 is "
+        f"{', '.join(f'{100 * 10 / (2 * n):.3g} % at N = {n}' for n in by_n)}."
+    )
+    words = (
+        f"Differences to N = {usual} at K = 1 that are larger than their spread over {len(common)} cases: "
+        f"{', '.join(large) or 'none'}; all others are within it."
+    )
+    return [
+        "### Fewer and more pictures of each class: image AUROC",
+        "",
+        told,
+        "",
+        *tables.table(head, rows),
+        "",
+        words,
+        "",
+    ]
+
+
+def spoken(values: np.ndarray, sign: str = "") -> str:
+    """Mean and standard deviation."""
+    return f"{values.mean():{sign}.3f} ± {values.std(ddof=1):.3f}"
+
+
+def seeded(runs: dict[int, dict[str, Cases]]) -> list[str]:
+    """runs: seed → by_loss of everything that was done with it."""
+    rows, held = [], {}
+    for name in (FROZEN, *TITLES):
+        of = {seed: parts[name] for seed, parts in runs.items() if parts.get(name)}
+        if len(of) < 2:
+            continue
+        common = sorted(set.intersection(*map(set, of.values())))
+        values = np.array([areas({case: cases[case] for case in common}, "cosine", 1) for cases in of.values()])
+        held[name] = dict(zip(common, values.T, strict=True))  # case → its seeds
+        means = values.mean(1)
+        rows.append([
+            TITLES.get(name, "not trained (Deep kNN)"), len(common), *(f"{mean:.3f}" for mean in means),
+            *[None] * (len(runs) - len(means)), f"{values.mean():.3f}", f"{CITED[name][0]:.3f}" if name in CITED else None,
+            f"{np.sqrt(values.var(0, ddof=1).mean()):.3f}", f"{means.std(ddof=1):.3f}",
+        ])  # fmt: skip
+    head = ["loss", "cases", *(f"seed {seed}" for seed in runs), "mean", "cited, ten cases"]
+    head += ["a case over the seeds ±", "the mean over the seeds ±"]
+    told = (
+        "CIFAR-10 as above, 100 pictures of each class, cosine, K = 1.  A seed changes the pictures that are learned from and "
+        "tested as well as the training."
+    )
+    if not rows:
+        return []
+    return ["### Other seeds: image AUROC", "", told, "", *tables.table(head, rows), "", apart_over_seeds(held), ""]
+
+
+def apart_over_seeds(held: dict[str, dict[int, np.ndarray]]) -> str:
+    """Each two losses over the cases and seeds that both have."""
+    said = []
+    names = list(held)
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            common = sorted(set(held[one]) & set(held[other]))
+            gaps = [(held[one][case], held[other][case]) for case in common]
+            n = min(min(len(a), len(b)) for a, b in gaps)
+            apart = np.concatenate([a[:n] - b[:n] for a, b in gaps])
+            where = "larger than" if abs(apart.mean()) > apart.std(ddof=1) else "within"
+            titles = (TITLES.get(name, "Deep kNN") for name in (one, other))
+            said.append(
+                f"{' less '.join(titles)} {spoken(apart, '+')} over {len(common)} cases and {n} seeds ({where} its spread)"
+            )
+    return f"Case by case and seed by seed: {'; '.join(said)}."
+
+
+# --- all of it --------------------------------------------------------------------------------------------------------
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cifar10", type=Path)
@@ -133,19 +253,34 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=10)
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--tests", type=int, default=100, help="of each class")
+    parser.add_argument("--short", action="store_true", help="neither fewer nor more pictures, nor other seeds")
+    parser.add_argument("--kept", action="store_true", help="only what FOLDER holds already")
     args = parser.parse_args()
     args.keep = args.keep.resolve()
     args.keep.mkdir(parents=True, exist_ok=True)
-    lines, seconds = [], 0.0
-    for name, data, anomalous, losses, title in (
-        ("cifar10", args.cifar10, 8, args.losses, "CIFAR-10, eight classes held out at a time: image AUROC"),
-        ("mnist", args.mnist, 7, args.mnist_losses, "MNIST, seven classes held out at a time: image AUROC"),
-    ):
-        if data is None:
-            continue
-        found = figures(name, data, anomalous, losses.split(","), args)
-        lines += section(title, found, cited=name == "cifar10")
+    lines: list[str] = []
+    seconds = 0.0
+
+    def done(name: str, dataset: str, losses: Sequence[str], cases: int = args.cases, samples: str = str(args.samples),
+             seed: int = 0) -> dict[str, Any]:  # fmt: skip
+        nonlocal seconds
+        found = figures(name, dataset, losses, args, cases, samples, seed)
         seconds += sum(part["seconds"] for part in found["parts"])
+        return found
+
+    if args.cifar10:
+        main = done("cifar10", "cifar10", args.losses.split(","))
+        lines += section("CIFAR-10, eight classes held out at a time: image AUROC", main, cited=True)
+    if args.mnist:
+        found = done("mnist", "mnist", args.mnist_losses.split(","))
+        lines += section("MNIST, seven classes held out at a time: image AUROC", found, cited=False)
+    if args.cifar10 and not args.short:
+        lines += swept(main, done("cifar10-samples", "cifar10", SWEPT, FEW, ",".join(map(str, SAMPLES))))
+        runs = {0: by_loss(main)}
+        for seed in SEEDS:
+            some = done(f"cifar10-few-seed-{seed}", "cifar10", [x for x in SWEPT if x != CLOSE], FEW, seed=seed)
+            runs[seed] = by_loss(some) | by_loss(done(f"cifar10-{CLOSE}-seed-{seed}", "cifar10", [CLOSE], seed=seed))
+        lines += seeded(runs)
     lines += [
         f"Backbone {args.backbone} at 64 pixels, default settings, seed 0, one thread.  Cited: the article's ten cases with a "
         "ResNet-18 trained on ImageNet, half of the tests, weights chosen on tests of the normal classes; its \"L2\" and "

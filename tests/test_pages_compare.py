@@ -247,6 +247,26 @@ def test_classes_held_out_show_spread_sweeps_one_case_and_its_mistakes():
     assert len(at.get("image")) == 20
 
 
+def test_an_experiment_that_the_command_line_has_finished_has_nothing_to_go_on_with():
+    methods = (Method("pixel_median"),)
+    trial = trials.take(Plan("class-holdout", "digits", methods, cases=3, anomalous=5, samples=(4,)))
+    at = open_page("compare", experiment=trial.id).run()
+    assert at.button("go-on")
+    trial_work.work(trial)
+    assert jobs.experiment_state(trial.id) is None
+    at.run()
+    assert not at.exception
+    assert "go-on" not in [one.key for one in at.button]
+
+
+def test_methods_with_the_same_embeddings_are_called_equal_and_not_better():
+    from pages.parts.trial_views import _verdict
+
+    assert "have the same values" in _verdict({"a": [0.9, 0.8, 0.7], "b": [0.9, 0.8, 0.7]})
+    assert "hint and no proof" in _verdict({"a": [0.9, 0.8, 0.7], "b": [0.8, 0.7, 0.61]})
+    assert "nothing says that it is better" in _verdict({"a": [0.9, 0.8, 0.7], "b": [0.8, 0.9, 0.69]})
+
+
 def test_a_link_to_nothing_opens_the_form_and_a_deleted_experiment_is_gone():
     at = open_page("compare", experiment="nothing-of-that-name").run()
     assert not at.exception

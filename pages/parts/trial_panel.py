@@ -63,7 +63,9 @@ def _progress(trial: trials.Trial) -> None:
     if now is not None and now.status in ("failed", "stopped"):
         box = st.error if now.status == "failed" else st.warning
         box(tell(now.message), icon=":material/error:" if now.status == "failed" else ":material/stop_circle:")
-    if now is None or now.status in ("failed", "stopped"):
+    about = trial.about
+    whole = about is not None and trial.done() >= set(about["parts"])  # by the command line, say
+    if (now is None and not whole) or (now is not None and now.status in ("failed", "stopped")):
         st.button(t("compare.go_on"), key="go-on", icon=":material/play_arrow:", on_click=_go_on, args=(trial.id,))
     watching.told("trial-refused")
 

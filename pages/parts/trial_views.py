@@ -135,6 +135,8 @@ def _verdict(shown: dict[str, list[float]]) -> str:
     if len(ranked) < 2 or len(shown[ranked[0]]) < 3 or len(shown[ranked[0]]) != len(shown[ranked[1]]):
         return text
     gap = np.array(shown[ranked[0]]) - np.array(shown[ranked[1]])  # the same cases, in the same order
+    if not gap.any():
+        return f"{text} {t('compare.equal', first=ranked[0], second=ranked[1])}"
     key = "compare.apart" if abs(gap.mean()) > gap.std(ddof=1) else "compare.within"
     return f"{text} {t(key, first=ranked[0], second=ranked[1], gap=f'{gap.mean():.3f}', std=f'{gap.std(ddof=1):.3f}')}"
 
@@ -213,13 +215,14 @@ def _case(found: Found, main: int | None) -> None:
 
 def _mistake(row: dict[str, Any]) -> None:
     pairs = (("picture", "class", "judged"), ("beside", "nearest_class", "beside"))
-    for column, (picture, kind, side) in zip(st.columns(2, gap="xsmall"), pairs, strict=True):
-        with column:
-            st.image(
-                base64.b64decode(row[picture]),
-                width="stretch",
-                alt=views.plain_alt(bare(f"compare.{side}_alt", name=row[kind])),
-            )
-            st.markdown(f":small[{t(f'compare.{side}_class', name=row[kind])}]")
+    with st.grid(2, min_column_width=40, gap="xsmall"):  # columns would come to lie one above the other on a telephone
+        for picture, kind, side in pairs:
+            with st.container(gap="xsmall"):
+                st.image(
+                    base64.b64decode(row[picture]),
+                    width="stretch",
+                    alt=views.plain_alt(bare(f"compare.{side}_alt", name=row[kind])),
+                )
+                st.markdown(f":small[{t(f'compare.{side}_class', name=row[kind])}]")
     if row["normalised"] is not None:
         st.markdown(f":small[{t('compare.times', x=number(row['normalised'], 2))}]")
