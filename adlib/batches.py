@@ -16,7 +16,8 @@ import numpy as np
 from adlib import regions, registry
 from adlib.contract import Batch, DataError, Detector, Prediction, Sample, Tick, silent
 from adlib.datasets import share
-from adlib.images import Frame, least_for, read, to_pixels
+from adlib.frames import Frame, least_for, to_pixels
+from adlib.images import read
 
 HELD_OUT_SHARE = 0.25
 CROSS_FIT_BELOW = 60  # with fewer normals, a quarter of them would promise next to nothing

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from adlib import arrays, datasets, intake, store
-from adlib.contract import DataError, Tick, silent
+from adlib.contract import DataError, Sample, Tick, silent
 from adlib.experiments import Classes, load
-from adlib.images import Picture, read, to_pixels
+from adlib.frames import to_pixels
+from adlib.images import Picture, read
 from adlib.items import clean_name, is_hidden, is_picture
 
 TEST_SHARE = 0.3  # of each class, where nobody says which pictures are tests
@@ -29,6 +31,27 @@ DIGIT_SIDE = 28  # scikit-learn's 8x8, enlarged to MNIST's size
 _SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 
 _Row = tuple[str, str, str, np.ndarray]  # split or "", class, digest, (H, W, 3) uint8
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a labelled set holds.  counts: {split: {class: pictures}}, both splits there.  shape: (height, width)."""
+
+    counts: dict[str, dict[str, int]]
+    shape: tuple[int, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self.counts["train"])
+
+
+def outline_of(classes: Classes) -> Outline:
+    """Of pictures that have been read."""
+    counts = {
+        split: {str(name): int(n) for name, n in zip(*np.unique(labels, return_counts=True), strict=True)}
+        for split, labels in classes.labels.items()
+    }
+    return Outline(counts, tuple(int(n) for n in classes.pixels["train"].shape[1:3]))
 
 
 def digits() -> Classes:
@@ -69,15 +92,57 @@ def from_path(path: Path, side: int = SMALL, tick: Tick = silent, *, links: bool
     return _divided(_small(_of_folders(path, links, tick), side, path.name), path.name)
 
 
-def names(path: Path) -> list[str]:
-    """The classes that a path seems to hold, by the names in it and without reading a picture; [] when it does not tell."""
+def outline(path: Path, side: int = SMALL) -> Outline:
+    """What `from_path` will hold, by the names in it and its first picture alone; copies are counted, too.
+
+    No classes where the names tell none.  Raises DataError for a file of numbers that is damaged.
+    """
     if arrays.is_known(path):
-        found = set()
+        counts: dict[str, dict[str, int]] = {"train": {}, "test": {}}
+        shape: tuple[int, ...] = (side, side)
         for stack in arrays.stacks(path):
-            found |= {stack.kind(int(label)) for label in np.unique(stack.labels)}
-        return sorted(found)
-    told = {place[1] for item in _names(path) if (place := _place(clean_name(item))) is not None}
-    return sorted(told)
+            shape = stack.pixels.shape[1:3]
+            for label, n in zip(*np.unique(stack.labels, return_counts=True), strict=True):
+                kind = stack.kind(int(label))
+                counts[stack.split][kind] = counts[stack.split].get(kind, 0) + int(n)
+        return Outline(counts, shape)
+    places = [place for name in _names(path) if (place := _place(clean_name(name))) is not None]
+    return Outline(_counted(places), _shape(_first(path), side) if places else (side, side))
+
+
+def outline_of_dataset(dataset: store.Dataset, side: int = SMALL) -> Outline:
+    """What `from_dataset` will hold, as `outline`."""
+    good, told = _normals(dataset)
+    places = [(sample.split if told else "", sample.kind) for sample in good]
+    first = read(good[0].path, white=dataset.meta["white"]) if good else None
+    return Outline(_counted(places), _shape(first, side))
+
+
+def _counted(places: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """Pictures by split and class, divided as `_divided` does.  places: (split or "", class) of each."""
+    seen = Counter(places)
+    told = {kind for split, kind in seen if split == "train"}
+    if told and told <= {kind for split, kind in seen if split == "test"}:
+        return {split: {kind: seen[split, kind] for kind in sorted(told)} for split in ("train", "test")}
+    every: Counter[str] = Counter()
+    for (_, kind), n in seen.items():
+        every[kind] += n
+    tests = {kind: max(1, round(TEST_SHARE * n)) for kind, n in sorted(every.items())}
+    return {"train": {kind: every[kind] - n for kind, n in tests.items()}, "test": tests}
+
+
+def _shape(first: Picture | None, side: int) -> tuple[int, ...]:
+    small = first is not None and max(first.width, first.height) <= SMALL
+    return (first.height, first.width) if first is not None and small else (side, side)
+
+
+def _first(path: Path) -> Picture | None:
+    """The first picture that can be read."""
+    for item in intake.from_folder(path) if path.is_dir() else intake.from_file(path):
+        if isinstance(item, intake.Item):
+            with suppress(DataError):
+                return read(item.data)
+    return None
 
 
 def _names(path: Path) -> Iterator[str]:
@@ -95,10 +160,7 @@ def from_dataset(dataset: store.Dataset, side: int = SMALL, tick: Tick = silent)
 
     The set's own normal tests are the tests where every class has some; else each class is divided by content.
     """
-    found, _ = datasets.samples(dataset)
-    good = [s for s in found if s.label == 0]
-    of_tests = {s.kind for s in good if s.split == "test"}
-    told = bool(of_tests) and {s.kind for s in good if s.split == "train"} <= of_tests
+    good, told = _normals(dataset)
 
     def rows() -> Iterator[tuple[str, str, str, Picture]]:
         for i, sample in enumerate(good):
@@ -107,6 +169,14 @@ def from_dataset(dataset: store.Dataset, side: int = SMALL, tick: Tick = silent)
             yield sample.split if told else "", sample.kind, sample.digest, picture
 
     return _divided(_small(rows(), side, dataset.title), dataset.title)
+
+
+def _normals(dataset: store.Dataset) -> tuple[list[Sample], bool]:
+    """The normals, and whether the set's own division into train and test is kept."""
+    found, _ = datasets.samples(dataset)
+    good = [s for s in found if s.label == 0]
+    of_tests = {s.kind for s in good if s.split == "test"}
+    return good, bool(of_tests) and {s.kind for s in good if s.split == "train"} <= of_tests
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------

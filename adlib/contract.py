@@ -8,7 +8,7 @@ A score or a map is larger where a picture is more anomalous; label 0 is normal,
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, runtime_checkable
@@ -367,6 +367,10 @@ class FeatureExtractor(Protocol):
     channels: tuple[int, ...]
 
     def __call__(self, pixels: Tensor) -> list[Tensor]: ...
+
+    def through(self, pixels: Tensor, then: Callable[[list[Tensor]], Tensor]) -> Tensor:
+        """`then` of the maps, (B, …) float32; `then` is given the maps of a few pictures at a time."""
+        ...
 
 
 class Detector(Protocol):

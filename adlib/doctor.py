@@ -19,7 +19,8 @@ from typing import Any
 from adlib import curation, datasets, diagnoses, regions, store, traits
 from adlib.contract import DataError, Sample, Sentence, Tick, say, silent
 from adlib.diagnoses import Finding, Suspect, part
-from adlib.images import frame_of, raw_mask
+from adlib.frames import frame_of
+from adlib.images import raw_mask
 
 FILE = "doctor.json"
 _VERSION = 2

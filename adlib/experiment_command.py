@@ -6,8 +6,9 @@ import argparse
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from adlib import experiments, holdout, registry, store, trial_results, trial_work, trials
+from adlib import experiments, holdout, registry, store, trial_results, trial_time, trial_work, trials
 from adlib.contract import AdlibError, Backbone, Tick
 
 
@@ -125,7 +126,7 @@ def _class_holdout(args: argparse.Namespace, tick: Tick, tell: Callable[[str], N
         shutil.rmtree(trial.folder / "parts", ignore_errors=True)
     tell(f"experiment {trial.folder}")
     try:
-        trial_work.work(trial, tick)
+        trial_work.work(trial, _telling(trial, tick, tell))
     except KeyboardInterrupt:
         sentence = trials.stopped(trial)
         raise Interrupted(sentence.template, **sentence.values) from None
@@ -135,6 +136,24 @@ def _class_holdout(args: argparse.Namespace, tick: Tick, tell: Callable[[str], N
         if args.csv:
             store.write_bytes(args.csv, trial_results.sheet(trial))
     print("\n".join(trial_results.told(trial)))
+
+
+def _telling(trial: trials.Trial, tick: Tick, tell: Callable[[str], None]) -> Tick:
+    """The tick, with a line on how much is left before the first part, and before each case after it."""
+    per_case = len(trial.plan.methods)
+    told: set[int] = set()
+
+    def inner(fraction: float, message: str, /, **numbers: Any) -> None:
+        now = numbers.get("i")
+        if now is not None and now not in told:
+            if not told or (now - 1) % per_case == 0:
+                left = trial_time.left(trial)
+                if left is not None:
+                    tell(f"{left.fits} fits to do, {trial_time.spoken(left)}")
+            told.add(now)
+        tick(fraction, message, **numbers)
+
+    return inner
 
 
 def _methods(args: argparse.Namespace) -> tuple[trials.Method, ...]:

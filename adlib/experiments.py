@@ -20,7 +20,8 @@ import numpy as np
 from adlib import arrays, intake, metrics, registry
 from adlib.batches import part
 from adlib.contract import AdlibError, Backbone, Batch, DataError, Detector, Tick, silent
-from adlib.images import Picture, read, to_pixels
+from adlib.frames import to_pixels
+from adlib.images import Picture, read
 
 BATCH = 128
 DATASETS = ("mnist", "cifar10")

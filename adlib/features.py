@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +49,30 @@ class Extractor:
 
     def __call__(self, pixels: Tensor) -> list[Tensor]:
         """pixels: (B, 3, H, W) in [0, 1], on any device → float32 maps (B, C, h, w) on `device()`, one a stage."""
-        maps: list[Tensor] = []
+        return self._run(pixels, list, torch.channels_last)
+
+    def through(self, pixels: Tensor, then: Callable[[list[Tensor]], Tensor]) -> Tensor:
+        """`then` of the maps, (B, …) float32: for a method that needs a part of them only.
+
+        then: maps of a few pictures, (b, C, h, w) each in the network's own precision → (b, …).  It sees them while they are
+        near the processor, and what it leaves out is never copied.
+        """
+        return self._run(pixels, lambda maps: [then(maps)], torch.contiguous_format)[0]
+
+    def _run(
+        self, pixels: Tensor, then: Callable[[list[Tensor]], list[Tensor]], layout: torch.memory_format
+    ) -> list[Tensor]:
+        made: list[Tensor] = []
         making = threading.Lock()
 
         def run(part: slice) -> None:
             with torch.inference_mode():
-                found = self._net(self._standardised(pixels[part]))
+                found = then(self._net(self._standardised(pixels[part])))
             with making:
-                if not maps:  # ordinary tensors, not inference ones: methods may compute with them in place
-                    sizes = [(len(pixels), *m.shape[1:]) for m in found]
-                    channels_last = torch.channels_last
-                    maps.extend(torch.empty(s, device=self.device, memory_format=channels_last) for s in sizes)
-            for whole, some in zip(maps, found, strict=True):
+                if not made:  # ordinary tensors, not inference ones: methods may compute with them in place
+                    sizes = [(len(pixels), *one.shape[1:]) for one in found]
+                    made.extend(torch.empty(size, device=self.device, memory_format=layout) for size in sizes)
+            for whole, some in zip(made, found, strict=True):
                 whole[part].copy_(some)
 
         if self.device.type != "cpu" or len(pixels) <= self._chunk:
@@ -67,7 +80,7 @@ class Extractor:
         else:  # each chunk on one thread: threads within a layer wait for each other, which a busy machine punishes
             for _ in in_slices(len(pixels), self._chunk, run):
                 pass
-        return maps
+        return made
 
     def _standardised(self, pixels: Tensor) -> Tensor:
         x = pixels.to(self.device)

@@ -1,13 +1,13 @@
-"""Pictures as numbers: read any accepted file the same way in fit and test, resize it whole, bring maps back.
+"""Any accepted file, read the same way in fit and test.
 
 Decoding is the border to files that strangers made: sizes are checked before pixels are allocated, only five formats are
-tried, and what cannot be read becomes one sentence.  Which pictures belong to a set is left to `intake` and `datasets`.
+tried, and what cannot be read becomes one sentence.  How a picture comes to the network is left to `frames`, which pictures
+belong to a set to `intake` and `datasets`.
 """
 
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,15 +17,14 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from adlib import regions
 from adlib.contract import DataError, Sentence, say
+from adlib.modes import WHITES, deep_grey, float_grey, is_deep, to_8_bits, to_rgb
 
 MAX_PIXELS = 50_000_000
 MIN_SIDE = 8  # pixels: what is smaller came here by mistake
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # Pillow would try forty, some of them through other programs
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
-_WHITES = (255, 1023, 4095, 16383, 65535)  # 8, 10, 12, 14 and 16 bits
 _FOREIGN = (  # what people often bring; where the mark stands in the file, the mark, how the format is called
     (0, b"GIF8", "GIF"),
     (4, b"ftyphei", "HEIC"),
@@ -51,7 +50,6 @@ _TURNS = {
 _ORIENTATION = 0x0112  # the EXIF tag
 T = TypeVar("T")
 _BILINEAR = Image.Resampling.BILINEAR
-_NEAREST = Image.Resampling.NEAREST
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class Picture:
 
     def rgb(self) -> np.ndarray:
         """(height, width, 3) uint8, for people to look at, in the original's pixels."""
-        image = _to_8_bits(self.image)
+        image = to_8_bits(self.image)
         full = (self.width, self.height)
         return np.asarray(image if image.size == full else image.resize(full, _BILINEAR))
 
@@ -88,7 +86,7 @@ def read(source: Path | bytes, *, white: int | None = None, least: int | None = 
     not quite those of the full picture made smaller: whatever is compared must be read with the same `least`.
     Raises DataError, with the reason as a sentence, for anything that is not one whole picture within MAX_PIXELS.
     """
-    return _guarded(source, lambda opened: _picture(opened, white or _WHITES[-1], least))
+    return _guarded(source, lambda opened: _picture(opened, white or WHITES[-1], least))
 
 
 def camera(source: Path | bytes) -> str:
@@ -115,7 +113,7 @@ def white_of(peaks: Iterable[int | None]) -> int | None:
     4095
     """
     known = [peak for peak in peaks if peak is not None]
-    return next((white for white in _WHITES if white >= max(known)), _WHITES[-1]) if known else None
+    return next((white for white in WHITES if white >= max(known)), WHITES[-1]) if known else None
 
 
 def _guarded(source: Path | bytes, use: Callable[[Image.Image], T]) -> T:
@@ -160,12 +158,12 @@ def _picture(opened: Image.Image, white: int, least: int | None) -> Picture:
         if orientation >= 5 and opened.format != "TIFF":  # Pillow has a TIFF's size turned already
             width, height = height, width
     peak: int | None = None
-    if _is_deep(image):
-        image, peak = _deep_grey(image, white, notes)
+    if is_deep(image):
+        image, peak = deep_grey(image, white, notes)
     elif image.mode == "F":
-        image = _float_grey(image)
+        image = float_grey(image)
     else:
-        image = _to_rgb(image, notes)
+        image = to_rgb(image, notes)
     return Picture(image, width, height, tuple(notes), peak, "JPEG" if opened.format == "MPO" else str(opened.format))
 
 
@@ -217,228 +215,7 @@ def _loses_bits(image: Image.Image) -> bool:
     return many and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
-# --- one way to see every mode ----------------------------------------------------------------------------------------
-
-
-def _is_deep(image: Image.Image) -> bool:
-    """Whether it holds whole numbers of more than 8 bits; only grey can, in Pillow."""
-    return image.mode == "I" or image.mode.startswith("I;16")
-
-
-def _deep_grey(image: Image.Image, white: int, notes: list[Sentence]) -> tuple[Image.Image, int]:
-    """Whole numbers of more than 8 bits, as mode F in [0, 1], and the largest of them."""
-    raw = np.asarray(image)
-    low, peak = int(raw.min()), int(raw.max())
-    if low < 0 or peak > _WHITES[-1]:
-        raise DataError(
-            "Its grey values run from {low} to {peak}; 0 to 65535 are read. Save it as 16-bit grey.", low=low, peak=peak
-        )
-    notes.append(say("16-bit grey, kept in full; one rule for the whole set says which value is white."))
-    if peak > white:
-        notes.append(say("Values above {white} are shown as white, as in the rest of the set.", white=white))
-    scaled = raw.astype(np.float32)
-    scaled /= white
-    return Image.fromarray(np.minimum(scaled, 1.0, out=scaled)), peak
-
-
-def _float_grey(image: Image.Image) -> Image.Image:
-    raw = np.asarray(image)
-    if not (np.isfinite(raw).all() and raw.min() >= 0 and raw.max() <= 1):
-        raise DataError("Its values are floating-point numbers outside 0 to 1. Save it as 16-bit grey.")
-    return image.copy()
-
-
-def _to_rgb(image: Image.Image, notes: list[Sentence]) -> Image.Image:
-    mode = image.mode
-    if image.has_transparency_data:
-        whole = image.convert("RGBA")
-        if whole.getchannel("A").getextrema()[0] != 255:
-            notes.append(say("Transparent parts are shown on white."))
-        flat = Image.new("RGB", whole.size, "white")
-        flat.paste(whole, mask=whole.getchannel("A"))
-        return flat
-    if mode == "P":
-        notes.append(say("Palette colours are written out as RGB."))
-    elif mode == "CMYK":
-        notes.append(say("CMYK is turned into RGB without its colour profile."))
-    elif mode in ("1", "L"):
-        notes.append(say("Grey: the one channel serves as red, green and blue."))
-    elif mode not in ("RGB", "RGBA", "RGBX", "LA", "PA", "YCbCr", "HSV"):
-        raise DataError("Colour mode {mode} is not read here. Save the picture as RGB.", mode=mode)
-    return image.convert("RGB")  # a copy also where it is RGB: `image` is tied to the file
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    if image.mode != "F":
-        return image
-    grey = (np.asarray(image) * np.float32(255)).round().astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
-
-
-# --- to the network and back ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Where a picture lies in the network's square, and the way back.
-
-    width, height: of the original, upright.  size: side of the square in pixels.
-    box: left, top, right, bottom of the picture in the square; all of it unless letterboxed.
-    region: the part of the picture that counts; the square shows the box around it, `crop`, and nothing else.
-    """
-
-    width: int
-    height: int
-    size: int
-    box: tuple[int, int, int, int]
-    region: regions.Region = regions.WHOLE
-
-    @property
-    def crop(self) -> regions.Box:
-        """left, top, right, bottom, in the original's pixels, of what the square shows."""
-        return regions.crop(self.region, self.width, self.height)
-
-    def counted(self, side: int = 0) -> np.ndarray | None:
-        """(side, side) bool: what of the square counts; None when all of it does.  side: 0 = the square's own."""
-        return counted(self.region, self.box, self.size, side or self.size) if len(self.region) > 2 else None
-
-    def to_original(self, map: np.ndarray) -> np.ndarray:
-        """A map of the square in the original's own pixels.
-
-        map: (size, size); a smaller square is taken to cover the same ground.
-        Returns (height, width) float32, bilinear between pixel centres; what lay in the letterbox's margin is dropped, and
-        what lies outside the region is 0.
-        """
-        scale = map.shape[0] / self.size
-        left, top, right, bottom = (round(edge * scale) for edge in self.box)
-        inside = np.ascontiguousarray(map[top : max(bottom, top + 1), left : max(right, left + 1)], np.float32)
-        x0, y0, x1, y1 = self.crop
-        there = np.asarray(Image.fromarray(inside).resize((x1 - x0, y1 - y0), _BILINEAR))
-        if not self.region:
-            return there
-        whole = np.zeros((self.height, self.width), np.float32)
-        whole[y0:y1, x0:x1] = there
-        if len(self.region) > 2:
-            whole[~regions.inside(self.region, self.width, self.height)] = 0.0
-        return whole
-
-
-def counted(region: regions.Region, box: regions.Box, size: int, side: int) -> np.ndarray:
-    """(side, side) bool: where a square that shows the region's surroundings in `box` shows the region itself."""
-    x0, y0, x1, y1 = regions.bounds(region)
-    left, top, right, bottom = (edge * side / size for edge in box)
-    across, down = (right - left) / (x1 - x0), (bottom - top) / (y1 - y0)  # pixels of the square, the whole picture
-    corners = tuple((left + (x - x0) * across, top + (y - y0) * down) for x, y in region)
-    return regions.within(corners, (0, 0, side, side))
-
-
-def frame_of(
-    width: int, height: int, size: int, letterbox: bool = False, region: regions.Region = regions.WHOLE
-) -> Frame:
-    """The frame of a picture of that size: stretched over the whole square, or centred in its own proportions."""
-    if not letterbox:
-        return Frame(width, height, size, (0, 0, size, size), region)
-    x0, y0, x1, y1 = regions.crop(region, width, height)
-    scale = size / max(x1 - x0, y1 - y0)
-    w, h = max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale))
-    left, top = (size - w) // 2, (size - h) // 2
-    return Frame(width, height, size, (left, top, left + w, top + h), region)
-
-
-def least_for(size: int, region: regions.Region = regions.WHOLE) -> int:
-    """`least` for `read`, so that the region alone still has twice as many pixels as the network's square."""
-    left, top, right, bottom = regions.bounds(region)
-    return math.ceil(size / min(right - left, bottom - top))
-
-
-def to_pixels(
-    picture: Picture, size: int, letterbox: bool = False, region: regions.Region = regions.WHOLE
-) -> tuple[np.ndarray, Frame]:
-    """The picture, or the box around its region, as the network sees it, and its frame.
-
-    size: side of the square in pixels.  letterbox: keep the proportions; the margin repeats the picture's edge, because
-    a bar of one colour would be the most striking thing in it.
-    region: what lies outside is cut off, or covered with one grey where the region is no rectangle, before anything is
-    made smaller: not a bit of the result depends on it.
-    Returns (3, size, size) float32 RGB in [0, 1], resized by antialiased bilinear interpolation.
-    """
-    frame = frame_of(picture.width, picture.height, size, letterbox, region)
-    left, top, right, bottom = frame.box
-    image, part = _cut(picture, frame)
-    small = np.asarray(image.resize((right - left, bottom - top), _BILINEAR, box=part))
-    small = np.broadcast_to(small, (3, *small.shape)) if small.ndim == 2 else small.transpose(2, 0, 1)  # (3, h, w)
-    if letterbox:
-        small = np.pad(small, ((0, 0), (top, size - bottom), (left, size - right)), mode="edge")
-    if small.dtype == np.uint8:
-        return np.multiply(small, np.float32(1 / 255), order="C", dtype=np.float32), frame
-    return np.ascontiguousarray(small.clip(0.0, 1.0), np.float32), frame
-
-
-def _cut(picture: Picture, frame: Frame) -> tuple[Image.Image, tuple[float, float, float, float] | None]:
-    """The pixels around the region with all else covered, and which part of them is the frame's crop; None: all."""
-    image = picture.image
-    if not frame.region:
-        return image, None
-    across, down = image.width / picture.width, image.height / picture.height  # below 1 when it was read small
-    x0, y0, x1, y1 = frame.crop
-    edges = x0 * across, y0 * down, min(x1 * across, image.width), min(y1 * down, image.height)
-    outer = math.floor(edges[0]), math.floor(edges[1]), math.ceil(edges[2]), math.ceil(edges[3])
-    cut = image.crop(outer)
-    if len(frame.region) > 2:
-        covered = Image.fromarray(~regions.inside(frame.region, image.width, image.height, outer))
-        cut.paste(0.5 if cut.mode == "F" else (128, 128, 128), (0, 0, cut.width, cut.height), covered)
-    return cut, (edges[0] - outer[0], edges[1] - outer[1], edges[2] - outer[0], edges[3] - outer[1])
-
-
-def thumbnail(picture: Picture, side: int = 256) -> bytes:
-    """JPEG bytes of the picture, at most `side` pixels long, for a page; never enlarged."""
-    scale = min(1.0, side / max(picture.image.size))
-    size = (max(1, round(picture.image.width * scale)), max(1, round(picture.image.height * scale)))
-    small = _to_8_bits(picture.image.resize(size, _BILINEAR, reducing_gap=2.0))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
-
-
-def ringed(picture: Picture, at: tuple[float, float]) -> bytes:
-    """JPEG bytes of the whole picture with a ring around (x, y) in its pixels, white on black so that it shows anywhere."""
-    from PIL import ImageDraw
-
-    image = _to_8_bits(picture.image).convert("RGB")
-    pen, radius = ImageDraw.Draw(image), max(image.size) * 0.11
-    x, y = at
-    for colour, wide in (("black", 10), ("white", 5)):
-        grown = radius + wide / 2
-        pen.ellipse((x - grown, y - grown, x + grown, y + grown), outline=colour, width=wide)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
-
-
 # --- masks ------------------------------------------------------------------------------------------------------------
-
-
-def read_mask(path: Path, size: int, frame: Frame | bool = False, region: regions.Region = regions.WHOLE) -> np.ndarray:
-    """A defect mask in the network's square: (size, size) bool, True where the defect is.
-
-    path: a picture of the same size as the one it belongs to.  frame: that picture's frame, or whether it is letterboxed;
-    then region: the part of the picture that counts.
-    Resized to the nearest pixel; the letterbox's margin and what lies outside the region are False.
-    Raises DataError when it cannot be read.
-    """
-    mask = raw_mask(path)
-    height, width = mask.shape
-    if isinstance(frame, Frame):
-        letterbox, region = frame.box != (0, 0, frame.size, frame.size), frame.region
-    else:
-        letterbox = frame
-    here = frame_of(width, height, size, letterbox, region)
-    left, top, right, bottom = here.box
-    square = np.zeros((size, size), bool)
-    small = Image.fromarray(mask).resize((right - left, bottom - top), _NEAREST, box=here.crop)
-    square[top:bottom, left:right] = np.asarray(small)
-    inside = here.counted()
-    return square if inside is None else square & inside
 
 
 def raw_mask(source: Path | bytes) -> np.ndarray:
@@ -452,7 +229,7 @@ def raw_mask(source: Path | bytes) -> np.ndarray:
 
 def _mask(opened: Image.Image) -> np.ndarray:
     image = _upright(opened)[0]
-    if _is_deep(image) or image.mode == "F":
+    if is_deep(image) or image.mode == "F":
         return np.asarray(image) != 0
     if image.mode in ("1", "L"):
         values = np.asarray(image.convert("L"))

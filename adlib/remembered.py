@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar, cast
@@ -55,6 +55,9 @@ class _Remembering:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._look, name)
+
+    def through(self, pixels: Tensor, then: Callable[[list[Tensor]], Tensor]) -> Tensor:
+        return then(self(pixels))
 
     def __call__(self, pixels: Tensor) -> list[Tensor]:
         memory = self._memory

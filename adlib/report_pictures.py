@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from adlib import images, overlays
+from adlib import frames, images, overlays
 from adlib.contract import AdlibError, DataError
 from adlib.report_facts import Facts
 
@@ -52,7 +52,7 @@ def photo_of(facts: Facts, row: Mapping[str, Any], side: int) -> Image.Image | N
         return None
     try:
         picture = images.read(path, white=facts.card.get("white"), least=side)
-        return Image.open(io.BytesIO(images.thumbnail(picture, side))).convert("RGB")
+        return Image.open(io.BytesIO(frames.thumbnail(picture, side))).convert("RGB")
     except (AdlibError, OSError):
         return None
 
@@ -68,9 +68,9 @@ def ratio_map(facts: Facts, index: int, size: tuple[int, int] | None) -> np.ndar
     return _frame(facts, size).to_original(grid)
 
 
-def _frame(facts: Facts, size: tuple[int, int]) -> images.Frame:
+def _frame(facts: Facts, size: tuple[int, int]) -> frames.Frame:
     """Where a picture of that size lies in the network's square."""
-    return images.frame_of(*size, facts.card["size"], facts.card["letterbox"], facts.region)
+    return frames.frame_of(*size, facts.card["size"], facts.card["letterbox"], facts.region)
 
 
 def heat_on(photo: Image.Image | None, ratio: np.ndarray | None) -> Image.Image | None:

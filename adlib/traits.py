@@ -18,7 +18,8 @@ import numpy as np
 
 from adlib import regions, store
 from adlib.contract import DataError, Sample, Tick, silent
-from adlib.images import camera, least_for, read, to_pixels
+from adlib.frames import least_for, to_pixels
+from adlib.images import camera, read
 
 FILE = "traits.npz"
 SIDE = 256  # every picture is looked at in a square of so many pixels

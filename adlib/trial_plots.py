@@ -6,6 +6,7 @@ The paragraph for those who do not see a figure is made by the function of the s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # Okabe and Ito 2008, without yellow, which is lost on white; each 3:1 on both grounds or told by its shape as well.
 COLOURS = (BLUE, VERMILLION, GREEN, "#CC79A7", "#9A6A00", "#5B8FB9", GREY)
 SYMBOLS = ("circle", "diamond", "square", "cross", "x", "triangle-up", "triangle-down", "star")
+FAR = 0.8  # an AUROC from here on is far above guessing
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 AREAS_WORDS: Words = {
@@ -69,7 +71,10 @@ ROCS_WORDS: Words = {
 
 
 def areas(groups: Mapping[str, Sequence[float]], words: Words = AREAS_WORDS) -> Figure:
-    """One lying box a method with its values as points, in the order they came, the first at the top."""
+    """One lying box a method with its values as points, in the order they came, the first at the top.
+
+    Where all values lie far above guessing, the axis begins near them and the line of guessing is left out.
+    """
     import plotly.graph_objects as go
 
     w = spoken(words, AREAS_WORDS)
@@ -80,11 +85,15 @@ def areas(groups: Mapping[str, Sequence[float]], words: Words = AREAS_WORDS) -> 
             width=0.6, boxmean=True, marker={"color": BLUE, "size": 6, "opacity": 0.8}, line={"width": 1.5},
             hoveron="points", hovertemplate="%{x:.4f}<extra></extra>",
         )  # fmt: skip
-    figure.add_scatter(
-        x=[0.5, 0.5], y=[-0.5, len(groups) - 0.5], mode="lines", name=_safe(w["chance"]), hoverinfo="skip",
-        line={"color": GREY, "dash": "dot", "width": 2},
-    )  # fmt: skip
+    least = min((value for values in groups.values() for value in values), default=0.0)
+    if least < FAR:
+        figure.add_scatter(
+            x=[0.5, 0.5], y=[-0.5, len(groups) - 0.5], mode="lines", name=_safe(w["chance"]), hoverinfo="skip",
+            line={"color": GREY, "dash": "dot", "width": 2},
+        )  # fmt: skip
     _dress(figure, w["x"], "", height=110 + 40 * max(2, len(groups)))
+    if least >= FAR:
+        figure.update_xaxes(range=[math.floor(20 * least - 0.2) / 20, 1.005])
     _rows(figure, list(groups))
     return figure
 

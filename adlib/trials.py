@@ -21,6 +21,7 @@ from adlib.contract import VERSION, AdlibError, Backbone, DataError, Sentence, s
 
 KINDS = ("one-vs-one", "one-class", "class-holdout")
 JOB = "experiment"  # the job's name is <id>.experiment
+READING = 0.02  # share of the progress that reading the pictures is; each part has the same share of the rest
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,10 @@ class Trial:
         """classes: their names.  pictures: {split: count}.  parts: the names of all parts.  None before the first start."""
         return self.run.read("about.json")
 
+    def done(self) -> set[str]:
+        """Names of the parts that are finished, or could not be done; their files are not opened."""
+        return {path.stem for path in (self.folder / "parts").glob("*.json")}
+
     def finished(self) -> list[dict[str, Any]]:
         """All finished parts, in the plan's order."""
         names = (self.about or {}).get("parts", [])
@@ -164,8 +169,7 @@ def take(plan: Plan, upload: bytes | None = None) -> Trial:
 
     upload: the file's bytes where plan.source is "upload:<name>".  Raises AdlibError for settings that cannot be.
     """
-    chosen = tuple(Method(one.key, _unusual(one)) for one in plan.methods)
-    plan = dataclasses.replace(plan, methods=tuple({one.label: one for one in chosen}.values()))
+    plan = tidy(plan)
     key = _key(plan, upload)
     for known in every():
         with suppress(AdlibError):
@@ -176,6 +180,12 @@ def take(plan: Plan, upload: bytes | None = None) -> Trial:
         store.write_bytes(made.folder / file_name(plan.source), upload)
     store.write_json(made.folder / "experiment.json", {**plan.as_json(), "key": key, "created": time.time()})
     return made
+
+
+def tidy(plan: Plan) -> Plan:
+    """The plan with each method once, and only those settings named that differ from the usual.  Raises AdlibError."""
+    chosen = tuple(Method(one.key, _unusual(one)) for one in plan.methods)
+    return dataclasses.replace(plan, methods=tuple({one.label: one for one in chosen}.values()))
 
 
 def _unusual(method: Method) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from adlib import datasets, images, store, workflow
+from adlib import datasets, frames, images, store, workflow
 from adlib.contract import (
     DataError,
     Explains,
@@ -240,16 +240,16 @@ def crop(fitted: Fitted, path: Path, at: Place) -> bytes:
 
     picture = images.read(path, white=fitted.white)
     box, centre = crop_box(
-        images.frame_of(picture.width, picture.height, fitted.size, fitted.letterbox, fitted.region), at
+        frames.frame_of(picture.width, picture.height, fitted.size, fitted.letterbox, fitted.region), at
     )
     scale = CROP_SIDE / max(box[2] - box[0], box[3] - box[1])
     side = (max(1, round((box[2] - box[0]) * scale)), max(1, round((box[3] - box[1]) * scale)))
     sharp = Image.Resampling.BILINEAR if scale < 4 else Image.Resampling.NEAREST  # few pixels are shown as they are
     small = replace(picture, image=picture.image.resize(side, sharp, box=box))
-    return images.ringed(small, ((centre[0] - box[0]) * scale, (centre[1] - box[1]) * scale))
+    return frames.ringed(small, ((centre[0] - box[0]) * scale, (centre[1] - box[1]) * scale))
 
 
-def crop_box(frame: images.Frame, at: Place) -> tuple[tuple[float, float, float, float], Place]:
+def crop_box(frame: frames.Frame, at: Place) -> tuple[tuple[float, float, float, float], Place]:
     """(left, top, right, bottom) of a crop in the original's pixels, moved to lie inside it, and the place's own (x, y)."""
     left, top, right, bottom = frame.box
     x0, y0, x1, y1 = frame.crop

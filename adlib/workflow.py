@@ -48,7 +48,8 @@ from adlib.contract import (
     say,
     silent,
 )
-from adlib.images import Frame, Picture, frame_of, least_for, raw_mask, read, read_mask, to_pixels
+from adlib.frames import Frame, frame_of, least_for, read_mask, to_pixels
+from adlib.images import Picture, raw_mask, read
 from adlib.request import Request, estimate, identity, resolved, settled, size_of
 from adlib.results import (
     PixelTally,

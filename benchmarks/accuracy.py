@@ -30,7 +30,7 @@ import numpy as np
 import tables
 
 from adlib import metrics, registry
-from adlib.images import read_mask
+from adlib.frames import read_mask
 from adlib.results import PixelTally
 
 HERE = Path(__file__).resolve().parent

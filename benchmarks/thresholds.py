@@ -29,7 +29,7 @@ import numpy as np
 import tables
 import torch
 
-from adlib import features, images, lines, registry, thresholds
+from adlib import features, frames, images, lines, registry, thresholds
 from adlib.contract import Backbone, Batch
 from adlib.methods import gaussian, padim, patchcore
 
@@ -97,7 +97,7 @@ class Memory:
         self.look, self.channels = look, look.channels
         parts = []
         for start in range(0, len(pictures), 16):
-            pixels = [images.to_pixels(images.read(one), SIZE)[0] for one in pictures[start : start + 16]]
+            pixels = [frames.to_pixels(images.read(one), SIZE)[0] for one in pictures[start : start + 16]]
             parts.append([level.clone() for level in look(torch.from_numpy(np.stack(pixels)))])
         self.maps = [torch.cat(level) for level in zip(*parts, strict=True)]
 

@@ -25,7 +25,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 
 import tables
 
-PAGES = ("start", "data", "fit", "evaluate", "heatmaps", "models")
+PAGES = ("start", "data", "fit", "evaluate", "heatmaps", "compare", "models")
 FIRST_PAGE_S, FIRST_PROGRESS_S, RERUN_S = 1.5, 1.0, 0.2
 
 
@@ -114,14 +114,14 @@ def first_progress(rounds: int = 5, backbone: str = "offline", weights: str = ""
     The worker is warm: it has been started by an earlier page and has finished its imports.
     """
     import worlds
-    from adlib import jobs, store, workflow
+    from adlib import jobs, store, worker, workflow
     from adlib.contract import Backbone
 
     names = ("submit returns", "running", "first progress", "done")
     found: dict[str, list[float]] = {name: [] for name in names}
     with workspace():
         dataset = worlds.dataset(normals=60, good=0, broken=0)
-        jobs.warm()
+        worker.warm()
         _until(lambda: (store.workspace() / "worker.pid").exists())
         time.sleep(8)  # the worker's imports
         for seed in range(rounds + 1):
@@ -143,7 +143,7 @@ def first_progress(rounds: int = 5, backbone: str = "offline", weights: str = ""
                     found[name].append(value)
             else:
                 found["first progress of the first fit"] = [seconds[2]]
-        jobs.dismiss()
+        worker.dismiss()
     return found
 
 

@@ -1,4 +1,4 @@
-"""Fit: choose a method, see what it will cost, start it, watch it.  The work itself is done by the worker (`adlib.jobs`)."""
+"""Fit: choose a method, see what it will cost, start it, watch it.  The work itself is done by the worker (`adlib.worker`)."""
 
 import streamlit as st
 

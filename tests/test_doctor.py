@@ -15,7 +15,8 @@ from PIL import Image, ImageFilter
 from adlib import curation, datasets, doctor, intake, samples, store, suspects, traits, workflow
 from adlib.__main__ import main
 from adlib.contract import DataError, Stopped, say
-from adlib.images import read, to_pixels
+from adlib.frames import to_pixels
+from adlib.images import read
 from worlds import dataset, part, png, tree
 
 KINDS = ("fabric", "blister")

@@ -8,7 +8,7 @@ import torch
 from kit_pages import open_page, part, png, texts, tiny_dataset, tiny_items
 from sklearn.covariance import LedoitWolf
 
-from adlib import decisions, gaussian_study, jobs, levels, lines, store, studies, workflow
+from adlib import decisions, gaussian_study, jobs, levels, lines, store, studies, worker, workflow
 from adlib.contract import Backbone, DataError
 
 
@@ -134,7 +134,7 @@ def test_the_study_is_a_job_kept_with_the_run_and_shown_on_the_page(fitted, monk
     report = run.read("report.json")
     for entry in (store.workspace() / "queue").iterdir():
         entry.unlink()
-    jobs._run(job)
+    worker._run(job)
     assert jobs.state(job).status == "done"
     assert run.read("report.json") == report, "nothing else was done"
     made = studies.result(run, "chi_square")

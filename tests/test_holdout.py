@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics.pairwise import cosine_distances, euclidean_distances
 
-from adlib import class_sets, holdout, registry, store, trial_results, trial_work, trials
+from adlib import class_sets, holdout, intake, registry, store, trial_results, trial_time, trial_work, trials
 from adlib.__main__ import main
 from adlib.contract import AdlibError, Backbone, DataError, Prediction, Stopped, silent
 from adlib.experiments import Classes, Setup
@@ -215,6 +218,41 @@ def test_the_digits_are_all_there_once_and_no_test_is_among_the_normals():
     assert len(np.unique(np.concatenate(rows), axis=0)) == len(rows[0]) + len(rows[1]) > 1790
 
 
+@pytest.mark.parametrize("form", ["split", "plain", "some tests", "large", "npz", "dataset", "digits"])
+def test_what_a_set_holds_is_told_without_reading_it(form, tmp_path, workspace):
+    classes, side = world(train=7, test=4), 32
+    if form == "digits":
+        found, real = class_sets.outline_of(class_sets.digits()), class_sets.digits()
+    elif form == "dataset":
+        items = [
+            intake.Item(f"train/{kind}/{i}.png", png(bar("abc".index(kind), i))) for kind in "abc" for i in range(9)
+        ]
+        dataset = store.Dataset.create("Bars", "made")
+        intake.take(dataset, items)
+        found, real = (make(dataset, side) for make in (class_sets.outline_of_dataset, class_sets.from_dataset))
+    else:
+        path = tmp_path / "set"
+        if form == "npz":
+            path = tmp_path / "mnist.npz"
+            grey = {f"x_{split}": stack[..., 0] for split, stack in classes.pixels.items()}
+            labels = {f"y_{s}": np.array(["abcd".index(k) for k in kinds]) for s, kinds in classes.labels.items()}
+            np.savez(path, **grey, **labels)
+        else:
+            write(path, classes, splits=form != "plain")
+        if form == "some tests":  # a class without tests of its own: all of them are divided anew
+            shutil.rmtree(path / "test" / "b")
+        if form == "large":
+            for file in path.rglob("*.png"):
+                Image.open(file).resize((80, 90)).save(file)
+        found, real = class_sets.outline(path, side), class_sets.from_path(path, side)
+    assert found.names == real.names
+    assert found == class_sets.outline_of(real)
+
+
+def test_a_folder_without_classes_has_an_empty_outline(tmp_path):
+    assert class_sets.outline(tmp_path).names == []
+
+
 # --- the queue of parts -----------------------------------------------------------------------------------------------
 
 
@@ -226,7 +264,8 @@ def folder(tmp_path, workspace):
 
 def plan_of(folder, **more) -> Plan:
     methods = (Method("pixel_median"), Method("knn", {"k": 5}))
-    return Plan("class-holdout", f"path:{folder}", methods, backbone=OFFLINE, **{"cases": 2, "samples": (6, 3), **more})
+    usual = {"methods": methods, "cases": 2, "samples": (6, 3)}
+    return Plan("class-holdout", f"path:{folder}", backbone=OFFLINE, **{**usual, **more})
 
 
 def test_a_stopped_experiment_goes_on_where_it_was_and_the_same_plan_is_the_same_experiment(folder, monkeypatch):
@@ -320,6 +359,88 @@ def test_what_a_visitor_names_stays_in_the_opened_folder(folder, monkeypatch):
             trials.opened(outside)
 
 
+def test_the_number_of_tests_holds_for_one_against_all_too(folder):
+    plan = Plan("one-class", f"path:{folder}", (Method("pixel_median"),), only=("a",))
+    trial = trials.take(dataclasses.replace(plan, tests=2))
+    trial_work.work(trial)
+    assert trial.finished()[0]["n_test"] == 2 * 4
+
+
+# --- how long it takes ------------------------------------------------------------------------------------------------
+
+
+def timed(trial, seconds: dict[str, tuple[float, float]], monkeypatch, tick=silent) -> None:
+    """Does the experiment; its parts are said to take `seconds`: (of the fit, in all) by method."""
+    real = holdout.one_case
+
+    def one_case(classes, case, setup, *rest):
+        fit, whole = seconds[setup.method]
+        return real(classes, case, setup, *rest) | {"fit_seconds": fit, "seconds": whole}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(holdout, "one_case", one_case)
+        trial_work.work(trial, tick)
+
+
+def test_nothing_is_said_of_a_method_that_was_never_timed_here(folder, monkeypatch):
+    outline, plan = class_sets.outline(folder), plan_of(folder)
+    assert trial_time.before(plan, outline) == trial_time.Expected(8, None, untimed=("pixel_median", "knn"))
+    assert "not timed here before: Pixel median, Deep kNN" in trial_time.spoken(trial_time.before(plan, outline))
+    one = trials.take(dataclasses.replace(plan, methods=(Method("pixel_median"),), cases=1, samples=(6,)))
+    assert trial_time.left(one) is None
+    timed(one, {"pixel_median": (1.0, 3.0)}, monkeypatch)
+    assert trial_time.before(plan, outline).untimed == ("knn",)
+    with_other = dataclasses.replace(plan, backbone=dataclasses.replace(OFFLINE, size=96))
+    assert trial_time.before(with_other, outline).untimed == ("knn",)
+
+
+def test_what_is_to_come_is_reckoned_from_what_the_same_methods_took(folder, monkeypatch):
+    trial = trials.take(plan_of(folder, cases=1, samples=(3,)))
+    timed(trial, {"pixel_median": (2.0, 5.0), "knn": (4.0, 10.0)}, monkeypatch)
+    outline = class_sets.outline(folder)
+    again = trial_time.before(plan_of(folder, cases=2, samples=(3,)), outline)
+    assert (again.fits, again.seconds, again.first) == (4, pytest.approx(30.0), pytest.approx(5.0))
+    assert again.within(0.5) == pytest.approx(27.5)
+    # Of twice as many pictures to learn from, kNN's fit takes twice as long.  In each case 3 classes x 3 (6) pictures are
+    # learned from; these and 4 x 5 tests are scored.
+    more = trial_time.before(plan_of(folder, methods=(Method("knn"),), cases=2, samples=(6,)), outline)
+    assert more.seconds == pytest.approx(2 * (4.0 * 2 + 6.0 * (18 + 20) / (9 + 20)))
+    few = trial_time.before(plan_of(folder, methods=(Method("knn"),), cases=1, samples=(3,), tests=1), outline)
+    assert few.seconds == pytest.approx(4.0 + 6.0 * (9 + 4) / (9 + 20))
+    other = trial_time.before(plan_of(folder, methods=(Method("knn", {"k": 2}),), cases=1, samples=(3,)), outline)
+    assert other.seconds == pytest.approx(10.0), "other settings are reckoned from the method's usual ones"
+
+
+def test_what_is_left_counts_only_what_is_not_done_and_prefers_its_own_times(folder, monkeypatch):
+    first = trials.take(plan_of(folder, seed=3, cases=1, samples=(6,)))
+    timed(first, {"pixel_median": (1.0, 2.0), "knn": (1.0, 2.0)}, monkeypatch)
+    trial = trials.take(plan_of(folder, cases=3, samples=(6,)))
+
+    def cut(fraction, message, /, **numbers):
+        if numbers.get("i") == 4:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        timed(trial, {"pixel_median": (2.0, 4.0), "knn": (5.0, 10.0)}, monkeypatch, cut)
+    assert len(trial.finished()) == len(trial.done()) == 3
+    left = trial_time.left(trial)
+    assert left is not None
+    assert left.fits == 3
+    assert left.seconds == pytest.approx(10.0 + 4.0 + 10.0)  # knn of the second case, and the third case
+
+
+@pytest.mark.parametrize("kind", ["one-vs-one", "one-class"])
+def test_the_other_experiments_are_timed_too(kind, folder):
+    plan = Plan(kind, f"path:{folder}", (Method("pixel_median"),), normal="a", anomaly="b", tests=2)
+    outline = class_sets.outline(folder)
+    assert trial_time.before(plan, outline).seconds is None
+    trial = trials.take(plan)
+    trial_work.work(trial)
+    expected = trial_time.before(plan, outline)
+    assert expected.seconds is not None
+    assert expected.fits == len(trial.finished())
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -335,7 +456,10 @@ def test_the_command_runs_any_methods_and_goes_on_with_what_is_finished(folder, 
     }  # fmt: skip
     assert all(row["cases"] == 2 and row["samples"] == 4 for row in found["summary"])
     assert len(sheet.read_text().splitlines()) > 6
-    assert "K=2" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "K=2" in told.out
+    assert "4 fits to do, not timed here before: Pixel median, Deep kNN" in told.err
+    assert re.search(r"2 fits to do, about \d+ s", told.err)
     before = {path: path.stat().st_mtime_ns for path in store.workspace().glob("experiments/*/parts/*")}
     assert main(command) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before

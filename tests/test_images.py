@@ -11,17 +11,8 @@ import pytest
 from PIL import Image
 
 from adlib.contract import DataError
-from adlib.images import (
-    MAX_PIXELS,
-    Frame,
-    frame_of,
-    raw_mask,
-    read,
-    read_mask,
-    thumbnail,
-    to_pixels,
-    white_of,
-)
+from adlib.frames import Frame, frame_of, read_mask, thumbnail, to_pixels
+from adlib.images import MAX_PIXELS, raw_mask, read, white_of
 
 
 def noise(height: int = 40, width: int = 60, channels: int = 3, seed: int = 0) -> np.ndarray:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from adlib import jobs, store, workflow
+from adlib import jobs, store, worker, workflow
 from adlib.contract import Backbone, DataError
 from worlds import dataset
 
@@ -22,7 +22,7 @@ def place(tmp_path_factory):
     yield folder
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADLIB_WORKSPACE", str(folder))
-        jobs.dismiss()
+        worker.dismiss()
 
 
 @pytest.fixture(autouse=True)

@@ -14,14 +14,14 @@ from conftest import ROOT
 # Low to high.  A name stands for `adlib/<name>.py`; a module that is not listed fails the test until it has a floor.
 FLOORS = [
     {"contract"},
-    {"maps", "threads", "wording", "remembered", "regions"},
+    {"maps", "threads", "wording", "remembered", "regions", "modes"},
     {
         "images", "metrics", "thresholds", "projections", "plots", "study_plots", "trial_plots", "overlays", "store",
         "pixel_counts", "alt_text", "intervals", "lines", "rules", "markup", "svg",
     },
     {
-        "machine", "weights", "states", "networks", "offline", "features", "arrays", "items", "layouts", "sources", "intake",
-        "curation", "datasets", "doctor", "diagnoses", "suspects", "traits", "samples", "_sample_*",
+        "frames", "machine", "weights", "states", "networks", "offline", "features", "arrays", "items", "layouts", "sources",
+        "intake", "curation", "datasets", "doctor", "diagnoses", "suspects", "traits", "samples", "_sample_*",
     },
     {"methods._*"},
     {"methods.*"},
@@ -29,20 +29,22 @@ FLOORS = [
     {"batches", "results", "vetting", "decisions", "levels", "doubts", "changes", "learning"},
     {"request", "gaussian_study"},
     {"workflow"},
-    {"why", "learning_curve", "directions", "studies", "search", "report", "report_*", "jobs", "exchange", "experiments",
-     "class_sets", "holdout", "trials", "trial_results", "trial_work", "experiment_command"},
+    {"why", "learning_curve", "directions", "studies", "search", "report", "report_*", "queueing", "worker", "jobs", "exchange",
+     "experiments", "class_sets", "holdout", "trials", "trial_results", "trial_parts", "trial_time",
+     "trial_work", "experiment_command", "terminal", "commands", "study_commands"},
     {"__main__"},
 ]  # fmt: skip
 TORCH_ROOMS = {
-    "weights", "features", "networks", "offline", "states", "threads", "maps", "images", "store", "machine", "batches",
+    "weights", "features", "networks", "offline", "states", "threads", "maps", "store", "machine", "batches",
     "workflow", "gaussian_study", "remembered", "experiments",
 }  # and methods  # fmt: skip
 PAGES_MAY_CALL = {
-    "contract", "workflow", "request", "batches", "results", "decisions", "jobs", "exchange", "report", "search", "store",
-    "intake", "sources", "items", "arrays", "layouts", "datasets", "samples", "images", "registry", "weights", "machine",
-    "plots", "alt_text", "overlays", "projections", "thresholds", "metrics", "rules", "levels", "doubts", "wording",
-    "changes", "why", "studies", "study_plots",
-    "regions", "curation", "doctor", "learning", "trials", "trial_results", "trial_plots", "class_sets",
+    "contract", "workflow", "request", "batches", "results", "decisions", "jobs", "worker", "exchange", "report", "search",
+    "store", "intake", "sources", "items", "arrays", "layouts", "datasets", "samples", "images", "frames", "registry",
+    "weights", "machine", "plots", "alt_text", "overlays", "projections", "thresholds", "metrics", "rules", "levels", "doubts",
+    "wording", "changes", "why", "studies", "study_plots",
+    "regions", "curation", "doctor", "learning", "trials", "trial_results", "trial_plots", "trial_time",
+    "class_sets",
 }  # fmt: skip
 
 CORE = sorted(path for path in (ROOT / "adlib").rglob("*.py") if path.name != "__init__.py")

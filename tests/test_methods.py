@@ -20,7 +20,7 @@ from adlib.maps import upsample_blur
 from adlib.methods import patchcore
 from adlib.methods._memory import Bank, Reservoir, k_centre, on_grid, project
 from adlib.methods._moments import Stream
-from adlib.methods._positions import Moments, packed, unpacked, whitening
+from adlib.methods._positions import Moments, lengths, packed, unpacked, whitening
 from adlib.methods._state import take
 from adlib.methods.gaussian import Gaussian, principal
 from adlib.methods.knn import KNN
@@ -31,8 +31,8 @@ from adlib.threads import in_slices, one_thread
 from promises import Pictures, damaged, parts
 
 
-def offline(*stages: int) -> Backbone:
-    return Backbone("offline", stages=stages, size=64)
+def offline(*stages: int, precision: str = "auto") -> Backbone:
+    return Backbone("offline", stages=stages, size=64, precision=precision)
 
 
 # --- coreset ----------------------------------------------------------------------------------------------------------
@@ -316,10 +316,11 @@ def test_whitening_is_the_inverse_of_the_regularised_covariance():
     assert torch.allclose(factor @ factor.mT, wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("c", [1, 3, 9, 30])
-def test_a_packed_triangle_holds_every_value_that_is_not_zero(c):
-    factor = torch.randn(5, c, c, generator=torch.Generator().manual_seed(0)).triu()
-    strips = unpacked(packed(factor), 5, c)
+def test_a_packed_triangle_holds_every_value_that_is_not_zero(c, dtype):
+    factor = torch.randn(5, c, c, generator=torch.Generator().manual_seed(0)).triu().to(dtype)
+    strips = unpacked(packed(factor, dtype), 5, c)
     columns = [torch.nn.functional.pad(strip, (0, 0, 0, c - strip.shape[1])) for strip in strips]
     assert torch.equal(torch.cat(columns, dim=2), factor)
 
@@ -329,11 +330,44 @@ def test_a_covariance_that_cannot_be_inverted_is_said_so():
         whitening(-torch.eye(3).repeat(2, 1, 1), 0.01)
 
 
-def test_padim_equals_its_naive_twin():
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 0.01)])
+def test_lengths_of_whitened_vectors_are_mahalanobis_distances_whatever_the_batch(dtype, close):
+    chance = torch.Generator().manual_seed(0)
+    a = torch.randn(70, 100, 150, generator=chance)
+    a[:, 1:] += 3 * a[:, :1]  # channels that go together: small differences of large values decide the distance
+    covariance, mean = a @ a.mT / 150, torch.randn(70, 100, generator=chance)
+    x = mean + torch.linalg.cholesky(covariance + 0.01 * torch.eye(100)).matmul(
+        torch.randn(19, 70, 100, 1, generator=chance)
+    ).squeeze(-1)
+    offset = (x - mean).double()
+    inverse = torch.linalg.inv(covariance.double() + 0.01 * torch.eye(100))
+    wanted = torch.einsum("bpi,pij,bpj->bp", offset, inverse, offset).sqrt()
+    strips = unpacked(packed(whitening(covariance, 0.01), dtype), 70, 100)
+    found = lengths(x, mean, strips)
+    assert torch.allclose(found.double(), wanted, rtol=close, atol=0)
+    for few in (1, 2, 7):
+        assert torch.equal(lengths(x[:few], mean, strips), found[:few])
+
+
+def test_a_padim_fitted_in_float32_keeps_its_distances_where_the_network_runs_in_bf16():
+    tests = parts(3, seed=5)
+    fitted = Padim(offline(precision="fp32"), channels=12).fit(Pictures(parts(9)))
+    low = resolve(offline(precision="bf16"), "early")
+    former = Padim(low, channels=12).restore(fitted.state())  # as it was kept before factors followed the network
+    assert former.state()["factor"].dtype == torch.float32
+    assert np.allclose(former.score(tests).scores, fitted.score(tests).scores, rtol=0.05)
+    now = Padim(low, channels=12).fit(Pictures(parts(9)))
+    assert now.state()["factor"].dtype == torch.bfloat16
+    assert np.allclose(now.score(tests).scores, fitted.score(tests).scores, rtol=0.05)
+
+
+@pytest.mark.parametrize(("precision", "close"), [("fp32", 1e-4), ("bf16", 0.01)])
+def test_padim_equals_its_naive_twin(precision, close):
     normals, tests = parts(9), torch.cat([parts(2, seed=5), damaged(parts(3, seed=6))])
-    detector = Padim(offline(0, 1, 2), channels=12, epsilon=0.02, seed=3).fit(Pictures(normals))
+    backbone = offline(0, 1, 2, precision=precision)
+    detector = Padim(backbone, channels=12, epsilon=0.02, seed=3).fit(Pictures(normals))
     subset = detector.state()["subset"]
-    look = extractor(resolve(offline(0, 1, 2), ""))
+    look = extractor(resolve(backbone, ""))
 
     def vectors(pixels: torch.Tensor) -> np.ndarray:
         first, *deeper = look(pixels)
@@ -348,8 +382,8 @@ def test_padim_equals_its_naive_twin():
         distances[:, p] = np.sqrt(np.einsum("bi,ij,bj->b", offset, inverse, offset))
     maps = upsample_blur(torch.from_numpy(distances).float().view(5, 16, 16), 64, 4.0)
     prediction = detector.score(tests)
-    assert np.allclose(prediction.maps, maps, rtol=1e-4, atol=1e-4)
-    assert np.allclose(prediction.scores, maps.amax(dim=(1, 2)), rtol=1e-4)
+    assert np.allclose(prediction.maps, maps, rtol=close, atol=close)
+    assert np.allclose(prediction.scores, maps.amax(dim=(1, 2)), rtol=close)
 
 
 def test_the_channels_are_drawn_once_and_travel_with_the_state():

@@ -10,7 +10,19 @@ import numpy as np
 import pytest
 from kit_pages import finished_run, open_page, part, png, texts, tiny_dataset, tiny_items
 
-from adlib import class_sets, holdout, jobs, metrics, store, trial_plots, trial_results, trial_work, trials
+from adlib import (
+    class_sets,
+    holdout,
+    jobs,
+    metrics,
+    store,
+    trial_plots,
+    trial_results,
+    trial_time,
+    trial_work,
+    trials,
+    worker,
+)
 from adlib.contract import AdlibError, Backbone
 from adlib.experiments import Classes
 from adlib.trials import Method, Plan
@@ -82,6 +94,75 @@ def test_every_kind_offers_what_it_needs_and_starts():
     assert trials.every()[0].plan.anomalous == 5
 
 
+def test_metric_learning_is_offered_where_classes_are_held_out():
+    at = open_page("compare").run()
+    at.segmented_control("trial-kind").set_value("class-holdout").run()
+    at.button("primary-trial").click().run()
+    assert not at.exception
+    assert [one.key for one in trials.every()[0].plan.methods] == ["knn", "metric_learning", "lof"]
+
+
+def test_the_number_of_tests_is_asked_for_and_handed_on_where_it_counts():
+    at = open_page("compare").run()
+    at.session_state["trial-details"] = True
+    at.run()
+    assert "trial-tests" not in [one.key for one in at.number_input]
+    at.segmented_control("trial-kind").set_value("one-class").run()
+    at.number_input("trial-tests").set_value(50).run()
+    at.button("primary-trial").click().run()
+    assert not at.exception
+    assert trials.every()[0].plan.tests == 50
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_how_long_it_takes_is_told_before_it_starts_and_only_where_it_was_measured(lang):
+    said_of = words.by_key(lang)
+    at = open_page("compare", lang=lang).run()
+    assert "Autoencoder, Deep kNN" in said(at)
+    assert said_of["compare.untimed"][:12] in said(at)
+    at.pills("trial-methods-one-vs-one").set_value(["pixel_median"]).run()
+    trial = finished("one-vs-one")  # pixel median, and kNN at 64 pixels
+    (trial.folder / "experiment.json").unlink()
+    row = {
+        "trial": trial.id,
+        "label": "pixel_median",
+        "pictures": 24,
+        "operations": 1.0,
+        "fit_seconds": 0.0,
+        "seconds": 480.0,
+    }
+    key = next(name for name in store.read_json(store.workspace() / trial_time.FILE) if "pixel_median" in name)
+    store.write_json(store.workspace() / trial_time.FILE, {key: [row]})
+    at.run()
+    assert not at.exception
+    assert said_of["compare.takes"].replace("{time}", words.by_key(lang)["shell.minutes"].format(n=8)) in said(at)
+    at.pills("trial-methods-one-vs-one").set_value(["pixel_median", "autoencoder"]).run()
+    assert "Autoencoder" in said(at)
+    assert "8 min" not in said(at)
+
+
+def test_the_time_left_is_told_while_it_runs(monkeypatch):
+    plan = Plan("class-holdout", "digits", (Method("pixel_median"),), cases=4, samples=(5,))
+    trial = trials.take(plan)
+    job, seen = jobs.experiment(trial.id), []
+    real = trial_work._done
+
+    def looking(*given):
+        at = open_page("compare", experiment=trial.id).run()
+        assert not at.exception
+        seen.append(said(at) + str([element.proto for element in at.get("progress")]))
+        return real(*given) | {"fit_seconds": 0.0, "seconds": 600.0}
+
+    monkeypatch.setattr(trial_work, "_done", looking)
+    monkeypatch.setattr(worker, "_EVENT_SECONDS", 0.0)
+    worker.work(0.2)
+    assert jobs.state(job).status == "done", jobs.state(job).message
+    assert "once each method has finished once" in seen[0]
+    assert [text for text in seen if "left" in text.replace("time left", "")] == seen[1:]
+    assert "about 30 min left" in seen[1]
+    assert "about 20 min left" in seen[2]
+
+
 def test_without_methods_or_classes_nothing_can_be_started(monkeypatch, tmp_path):
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("ADLIB_DATA", str(tmp_path))
@@ -116,7 +197,7 @@ def test_class_folders_in_a_zip_can_take_part(tmp_path):
     (trial,) = trials.every()
     assert trial.plan.source == "upload:parts.zip"
     assert (trial.plan.normal, trial.plan.anomaly) == ("![x](https:__evil.example)", "bolt")
-    jobs.work(0.2)
+    worker.work(0.2)
     now = jobs.experiment_state(trial.id)
     assert now.status == "done", now.message
     at.run()
@@ -203,7 +284,7 @@ def test_an_experiment_is_a_job_that_stops_goes_on_and_is_shown_while_it_runs(mo
 
     monkeypatch.setattr(trial_work, "_done", stopping)
     jobs.experiment(trial.id)
-    jobs.work(0.2)
+    worker.work(0.2)
     now = jobs.state(job)
     assert now.status == "stopped"
     assert str(now.message).startswith("Stopped at your request. 1 of 4 parts")
@@ -211,7 +292,7 @@ def test_an_experiment_is_a_job_that_stops_goes_on_and_is_shown_while_it_runs(mo
     assert "1 of 4 parts are finished and kept" in said(at)
     assert len(at.dataframe) == 1
     at.button("go-on").click().run()
-    jobs.work(0.2)
+    worker.work(0.2)
     assert jobs.state(job).status == "done"
     assert len(done) == 5
     assert len(set(done)) == 4
@@ -288,6 +369,15 @@ def test_every_figure_is_told_in_words_and_draws_no_strangers_tags():
     assert "1: 0.500, 5: 0.600" in figures[3][1]
     box = json.loads(figures[1][0].to_json())["data"][0]
     assert [box[name] for name in ("lowerfence", "q1", "median", "q3", "upperfence")] == [[0], [1], [2], [3], [4]]
+
+
+def test_areas_far_above_guessing_are_not_squeezed_to_the_edge():
+    near = json.loads(trial_plots.areas({"a": [0.97, 0.99], "b": [0.93]}).to_json())
+    assert near["layout"]["xaxis"]["range"] == [0.9, 1.005]
+    assert [trace["type"] for trace in near["data"]] == ["box", "box"]
+    far = json.loads(trial_plots.areas({"a": [0.97], "b": [0.62]}).to_json())
+    assert far["data"][-1]["name"] == "guessing"
+    assert "range" not in far["layout"]["xaxis"]
 
 
 def test_an_experiments_folder_that_is_damaged_is_one_sentence():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adlib import batches, curation, datasets, exchange, images, jobs, regions, store, workflow
+from adlib import batches, curation, datasets, exchange, frames, images, jobs, regions, store, workflow
 from adlib.__main__ import main
 from adlib.contract import Backbone, DataError
 from adlib.metrics import PixelCounts
@@ -96,14 +96,14 @@ def test_not_a_bit_that_the_network_sees_depends_on_what_lies_outside(region, le
     if len(region) > 2:
         outside |= ~regions.inside(region, 120, 90)
     other[outside] = 255 - other[outside]
-    seen = [images.to_pixels(images.read(png(p)), 64, letterbox, region)[0] for p in (pixels, other)]
+    seen = [frames.to_pixels(images.read(png(p)), 64, letterbox, region)[0] for p in (pixels, other)]
     np.testing.assert_array_equal(seen[0], seen[1])
 
 
 def test_a_cut_rectangle_equals_the_picture_cut_by_hand():
     pixels = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
-    seen, frame = images.to_pixels(images.read(png(pixels)), 64, region=((0.25, 0.1), (0.75, 0.8)))
-    np.testing.assert_array_equal(seen, images.to_pixels(images.read(png(pixels[9:72, 30:90])), 64)[0])
+    seen, frame = frames.to_pixels(images.read(png(pixels)), 64, region=((0.25, 0.1), (0.75, 0.8)))
+    np.testing.assert_array_equal(seen, frames.to_pixels(images.read(png(pixels[9:72, 30:90])), 64)[0])
     assert frame.crop == (30, 9, 90, 72)
 
 
@@ -112,7 +112,7 @@ def test_a_cut_rectangle_equals_the_picture_cut_by_hand():
 def test_a_spot_comes_back_to_its_place_in_the_original_and_outside_is_blank(region, letterbox):
     pixels = np.zeros((200, 320), np.uint8)
     pixels[100:120, 150:170] = 255
-    square, frame = images.to_pixels(images.read(png(pixels)), 128, letterbox, region)
+    square, frame = frames.to_pixels(images.read(png(pixels)), 128, letterbox, region)
     back = frame.to_original(square[0])
     assert back.shape == (200, 320)
     inside = regions.inside(region, 320, 200)
@@ -129,9 +129,9 @@ def test_a_large_jpeg_read_small_is_cut_at_the_same_place():
     Image.fromarray(smooth).save(buffer, "JPEG", quality=95)
     region = ((0.11, 0.23), (0.52, 0.71))
     full = images.read(buffer.getvalue())
-    small = images.read(buffer.getvalue(), least=images.least_for(64, region))
+    small = images.read(buffer.getvalue(), least=frames.least_for(64, region))
     assert small.image.width < full.image.width
-    left, right = (images.to_pixels(one, 64, region=region)[0] for one in (full, small))
+    left, right = (frames.to_pixels(one, 64, region=region)[0] for one in (full, small))
     assert np.abs(left - right).max() < 0.02
 
 
@@ -143,8 +143,8 @@ def test_a_mask_is_cut_like_its_picture(tmp_path, letterbox):
     path = tmp_path / "m.png"
     path.write_bytes(png(mask))
     region = ((0.3, 0.3), (0.8, 0.9))
-    seen = images.read_mask(path, 64, letterbox, region)
-    square = images.to_pixels(images.read(png(mask)), 64, letterbox, region)[0][0] > 0.5
+    seen = frames.read_mask(path, 64, letterbox, region)
+    square = frames.to_pixels(images.read(png(mask)), 64, letterbox, region)[0][0] > 0.5
     assert (seen != square).mean() < 0.03
     assert seen.any()
 
@@ -200,7 +200,7 @@ def test_fit_and_score_see_the_same_pixels():
 
 
 def test_a_blank_outside_never_holds_the_peak_of_a_map_below_zero():
-    frame = images.frame_of(64, 64, 16, region=TRIANGLE)
+    frame = frames.frame_of(64, 64, 16, region=TRIANGLE)
     made = batches.only_inside(
         batches.Prediction(np.zeros(1, np.float32), np.full((1, 16, 16), -3, np.float32)), [frame]
     )

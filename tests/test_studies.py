@@ -12,7 +12,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 from test_jobs import until
 
-from adlib import directions, features, jobs, learning_curve, registry, remembered, store, studies, workflow
+from adlib import directions, features, jobs, learning_curve, registry, remembered, store, studies, worker, workflow
 from adlib.__main__ import main
 from adlib.contract import AdlibError, Backbone, DataError, NotFitted, Stopped
 from promises import Pictures, parts
@@ -250,13 +250,13 @@ def test_directions_are_a_question_to_gaussian_ad_alone():
 
 
 @pytest.fixture
-def worker(monkeypatch, workspace):
+def a_worker(monkeypatch, workspace):
     monkeypatch.delenv("ADLIB_WORKER", raising=False)
     yield
-    jobs.dismiss()
+    worker.dismiss()
 
 
-def test_a_study_is_a_job_that_can_be_stopped_killed_and_finished(worker):
+def test_a_study_is_a_job_that_can_be_stopped_killed_and_finished(a_worker):
     run = finished("patchcore", normals=30)
     job = jobs.study(run.id, "curve")
     assert jobs.study(run.id, "curve") == job, "asked twice, done once"

@@ -11,7 +11,7 @@ from PIL import Image
 
 from adlib import features, registry, store, why, workflow
 from adlib.contract import Backbone, DataError, Explains, Reconstructs
-from adlib.images import frame_of
+from adlib.frames import frame_of
 from promises import Pictures, damaged, parts
 from test_contract import QUICK
 from worlds import dataset

@@ -18,7 +18,7 @@ import numpy as np
 from adlib import features, metrics, offline, registry, weights
 from adlib.batches import Batches, predictions
 from adlib.contract import Backbone, Sample
-from adlib.images import read_mask
+from adlib.frames import read_mask
 from adlib.results import PixelTally
 
 CHOOSING = ("cookies", "piped_pa_bdp01_tl", "piped_pa_brg03_tl", "piped_pa_fvn01_tl", "elpv_mono")

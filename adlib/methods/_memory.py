@@ -171,12 +171,13 @@ def project(rows: Tensor, dimensions: int, generator: torch.Generator) -> Tensor
 
 # --- nearest neighbours -----------------------------------------------------------------------------------------------
 
-BLOCK = 64  # bank rows whose best is found together
+BLOCK = 32  # bank rows whose best is found together
 ROWS_AT_ONCE = 20_480  # bank rows, a multiple of BLOCK, that are compared with
 QUERIES_AT_ONCE = 512  # so many queries by one thread: 20 MB of products in bf16
 SPARE = 3  # candidates beyond k that are measured exactly, since a product in float32 rounds a little
 SPARE_COARSE = 5  # and in bf16 rounds more
 MORE = 64  # candidates for the queries of which those did not decide
+ROUNDED = 2.0**-8  # most that a number changes when it becomes bf16, as a share of itself
 
 
 class Bank:
@@ -250,20 +251,60 @@ class Bank:
         ones = rounded.new_ones(len(q), 3)
         asked = torch.cat([rounded, ones, _in_three(0.5 * length.square() + wrong)], dim=1).T.contiguous()  # (D + 6, Q)
         best = _Best(min(k + spare, len(self.rows)))
-        for part in self._parts():
+        parts = list(self._parts())
+        for part in parts:
             with self._room(part, rounded) as (near, products):
                 torch.mm(self._coarse[part], asked, out=products)  # |q-r|²/2, and up to 2 * wrong more
-                best.add(near.view(torch.int16), part.start)  # numbers from 0 up are ordered as their bits are
+                blocks = best.add(near.view(torch.int16), part.start)  # numbers from 0 up are ordered as their bits are
+                if len(parts) == 1:  # the products of all rows are still there
+                    distances, found = self._measured(queries, best.rows, k)
+                    doubtful = self._doubtful(best, distances, wrong)
+                    asking = doubtful.nonzero()[:, 0].tolist()
+                    left = self._settle(queries, near, blocks.view(torch.bfloat16), wrong, distances, found, asking)
+                    if left:
+                        distances[left], found[left] = self._search(queries[left], k)
+                    return distances, found
         distances, found = self._measured(queries, best.rows, k)
-        if best.wanted == len(self.rows):
-            return distances, found
-        # No other row has a product below the largest of the candidates', so none is nearer than this:
-        least = best.values.view(torch.bfloat16).amax(1).float() * (1 - 2.0**-8) - 2 * wrong
-        doubtful = distances[:, -1].square() / 2 > least
+        doubtful = self._doubtful(best, distances, wrong)
         if doubtful.any():
             again = self._search if spare >= MORE else functools.partial(self._search_coarse, spare=MORE)
             distances[doubtful], found[doubtful] = again(queries[doubtful], k)
         return distances, found
+
+    def _doubtful(self, best: _Best, distances: Tensor, wrong: Tensor) -> Tensor:
+        """(Q,) bool: whether a row that was not measured could be nearer than the last of those that were."""
+        if best.wanted == len(self.rows):
+            return torch.zeros(len(distances), dtype=torch.bool)
+        # No other row has a product below the largest of the candidates', so none is nearer than this:
+        least = best.values.view(torch.bfloat16).amax(1).float() * (1 - ROUNDED) - 2 * wrong
+        return distances[:, -1].square() / 2 > least
+
+    def _settle(
+        self,
+        queries: Tensor,
+        near: Tensor,
+        blocks: Tensor,
+        wrong: Tensor,
+        distances: Tensor,
+        found: Tensor,
+        asking: list[int],
+    ) -> list[int]:
+        """Measures, for each query asking, all rows that could be nearer; returns the queries with too many of them.
+
+        near: (slots, Q) products with all rows.  blocks: (slots / BLOCK, Q), the least of each block.
+        """
+        left = []
+        inside = torch.arange(BLOCK)
+        for i in asking:
+            limit = (distances[i, -1].square() / 2 + 2 * wrong[i]) / (1 - ROUNDED)
+            rows = ((blocks[:, i].float() <= limit).nonzero() * BLOCK + inside).flatten()
+            rows = rows[near[rows, i].float() <= limit]
+            if len(rows) > MORE:
+                left.append(i)
+            else:
+                nearest, of = self._measured(queries[i : i + 1], rows[None], distances.shape[1])
+                distances[i], found[i] = nearest[0], of[0]
+        return left
 
     def _parts(self) -> Iterator[slice]:
         m = len(self.rows)
@@ -305,8 +346,11 @@ class _Best:
         self.wanted = wanted
         self.values = self.rows = torch.empty(0)
 
-    def add(self, near: Tensor, start: int) -> None:
-        """near: (slots, Q), slots a multiple of BLOCK.  start: the number of its first row."""
+    def add(self, near: Tensor, start: int) -> Tensor:
+        """near: (slots, Q), slots a multiple of BLOCK.  start: the number of its first row.
+
+        Returns (slots / BLOCK, Q), the least of each block.
+        """
         queries = torch.arange(near.shape[1], device=near.device)[:, None]
         blocks = near.view(-1, BLOCK, near.shape[1]).amin(1)  # (slots / BLOCK, Q)
         best = blocks.topk(min(self.wanted, len(blocks)), 0, largest=False, sorted=False).indices.T  # (Q, R)
@@ -317,6 +361,7 @@ class _Best:
             values, rows = torch.cat([self.values, values], 1), torch.cat([self.rows, rows], 1)
         self.values, place = values.topk(self.wanted, 1, largest=False, sorted=False)
         self.rows = rows.gather(1, place)
+        return blocks
 
 
 def _in_three(x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from adlib.contract import Backbone, Cost, DataError, Images, Prediction, Tick, 
 from adlib.features import activation_bytes, embed, extractor, macs, resolve, shapes
 from adlib.maps import upsample_blur
 from adlib.methods._positions import TOGETHER, Moments, length, lengths, packed, unpacked, whitening
-from adlib.methods._reading import AT_ONCE, count, maps_of, part
+from adlib.methods._reading import AT_ONCE, count, part, pixels_of
 from adlib.methods._state import forget, learned, recall, take
 
 METHOD = "PaDiM"
@@ -49,28 +49,29 @@ class Padim:
         subset = torch.randperm(total, generator=chance)[: self.channels].sort().values  # (C,)
 
         moments: Moments | None = None
-        for maps in maps_of(normals, look, tick, share=0.9):
-            x = _vectors(maps, subset)  # (B, P, C)
+        for pixels in pixels_of(normals, tick, share=0.9):
+            vectors = look.through(pixels, lambda maps: _vectors(maps, subset))  # (B, h, w, C)
+            x = vectors.flatten(1, 2)  # (B, P, C)
             moments = moments or Moments(n, x)
             moments.add(x)
         assert moments is not None
         mean, covariance = moments.mean(), moments.covariance()
-        factor = packed(whitening(covariance, self.epsilon, part(tick, 0.9, 1.0)))
-        grid = torch.tensor(maps[0].shape[-2:])
+        factor = packed(whitening(covariance, self.epsilon, part(tick, 0.9, 1.0)), look.dtype)
+        grid = torch.tensor(vectors.shape[1:3])
         assert n == moments.n, "the stream was shorter than promised"
         return self.restore({"subset": subset, "mean": mean, "factor": factor, "grid": grid})
 
     def score(self, pixels: Tensor) -> Prediction:
         look, subset, mean, strips = (learned(self, name) for name in ("look_", "subset_", "mean_", "strips_"))
-        maps = look(pixels)
-        h, w = maps[0].shape[-2:]
+        vectors = look.through(pixels, lambda maps: _vectors(maps, subset))  # (B, h, w, C)
+        h, w = vectors.shape[1:3]
         if (h, w) != tuple(self.grid_.tolist()):
             raise DataError(
                 "This model was fitted on a grid of {fitted} cells and the picture gives {given}. "
                 "Score pictures at the size of the fit.",
                 fitted="×".join(map(str, self.grid_.tolist())), given=f"{h}×{w}",
             )  # fmt: skip
-        x = _vectors(maps, subset)  # (B, P, C)
+        x = vectors.flatten(1, 2)  # (B, P, C)
         distances = lengths(x, mean, strips)  # (B, P)
         heat = upsample_blur(distances.view(-1, h, w), (pixels.shape[-2], pixels.shape[-1]), self.sigma)
         scores = heat.amax(dim=(1, 2))
@@ -89,9 +90,11 @@ class Padim:
                 "This state of PaDiM holds {held} channels of {total}; the settings ask for {asked}.",
                 held=len(subset), total=total, asked=self.channels,
             )  # fmt: skip
-        (factor,) = take(state, METHOD, factor=(len(mean) * length(len(subset)),))
+        # A factor stays as it was kept: in float32 also where the network runs in bf16, as in runs of former versions.
+        kept = torch.bfloat16 if state.get("factor", mean).dtype == torch.bfloat16 else torch.float32
+        (factor,) = take(state, METHOD, factor=(len(mean) * length(len(subset), kept),))
         self.subset_, self.grid_ = subset.long(), grid.long()
-        self.mean_, self.factor_ = (values.float().contiguous().to(look.device) for values in (mean, factor))
+        self.mean_, self.factor_ = mean.float().contiguous().to(look.device), factor.to(look.device, kept).contiguous()
         self.strips_ = unpacked(self.factor_, *mean.shape)
         self.look_ = look
         return self
@@ -104,7 +107,8 @@ class Padim:
         waiting = 4 * min(n, TOGETHER) * positions * c
         together = min(n, AT_ONCE)
         reading = activation_bytes(backbone, height, width, together) + 4 * together * positions * c
-        state = 4 * positions * (length(c) + c)
+        kept = torch.bfloat16 if backbone.precision == "bf16" else torch.float32
+        state = positions * (kept.itemsize * length(c, kept) + 4 * c)
         return Cost(
             fit_bytes=4 * positions * (c * c + c) + max(waiting + reading, state),
             state_bytes=state,
@@ -113,7 +117,7 @@ class Padim:
 
 
 def _vectors(maps: list[Tensor], subset: Tensor) -> Tensor:
-    """(B, P, C): the channels of the subset only, resized by nearest neighbour to the first stage's grid."""
+    """(B, h, w, C): the channels of the subset only, resized by nearest neighbour to the first stage's grid."""
     chosen: list[Tensor] = []
     start = 0
     for one in maps:  # choosing before resizing: the other channels are never copied
@@ -121,4 +125,4 @@ def _vectors(maps: list[Tensor], subset: Tensor) -> Tensor:
         start += one.shape[1]
         if len(here) or not chosen:  # the first stage gives the grid, even when none of its channels was drawn
             chosen.append(one[:, here.to(one.device)].contiguous(memory_format=torch.channels_last))
-    return embed(chosen, mode="nearest").permute(0, 2, 3, 1).flatten(1, 2)
+    return embed(chosen, mode="nearest").permute(0, 2, 3, 1)

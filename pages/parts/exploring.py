@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from adlib import images, projections, regions, store
+from adlib import frames, projections, regions, store
 from adlib.contract import AdlibError
 from adlib.results import ratio_of
 from pages.parts import overlay, scatter, state
@@ -33,7 +33,7 @@ def saved_heat(found: Found, index: int) -> np.ndarray | None:
     region = regions.from_json(found.card.get("region"))
     if found.card["letterbox"] or region:
         size = _size(_photo(found, row["path"], row["digest"]))
-        grid = images.frame_of(*size, len(grid), found.card["letterbox"], region).to_original(grid)
+        grid = frames.frame_of(*size, len(grid), found.card["letterbox"], region).to_original(grid)
     return overlay.cells(grid / unit)
 
 

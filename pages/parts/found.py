@@ -10,7 +10,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from adlib import images, overlays, regions, store, workflow
+from adlib import frames, images, overlays, regions, store, workflow
 from pages.parts.views import Tile
 from pages.parts.words import bare, kind_word
 
@@ -51,10 +51,10 @@ def _typical(folder: str, changed: int, defects: int, goods: int) -> tuple[Found
 
 
 def _draw(row: dict, grid: np.ndarray, calibration: workflow.Calibration, card: dict) -> Found:
-    small = images.thumbnail(images.read(Path(row["path"]), white=card["white"], least=SIDE), SIDE)
+    small = frames.thumbnail(images.read(Path(row["path"]), white=card["white"], least=SIDE), SIDE)
     picture = np.asarray(Image.open(io.BytesIO(small)).convert("RGB"))
     height, width = picture.shape[:2]
-    frame = images.frame_of(width, height, len(grid), card["letterbox"], regions.from_json(card.get("region")))
+    frame = frames.frame_of(width, height, len(grid), card["letterbox"], regions.from_json(card.get("region")))
     heat = frame.to_original(np.asarray(grid, np.float32))
     drawn = Image.fromarray(overlays.overlay(picture, heat / (calibration.map_unit or 1.0)))
     out = io.BytesIO()

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from adlib import images, intake, overlays, store, workflow
+from adlib import frames, intake, overlays, store, workflow
 from adlib.contract import DataError, Sample, Sentence
 from pages.parts import findings, overlay, state
 from pages.parts.words import bare
@@ -123,7 +123,7 @@ def _see(run_id: str, changed: Any, digest: str, _path: Path) -> Seen | Sentence
     picture = look.picture
     heat = None if look.heat is None else overlay.cells(look.heat)
     return Seen(
-        images.thumbnail(picture, _SIDE), (picture.width, picture.height), look.score, look.normalised, look.ratio,
+        frames.thumbnail(picture, _SIDE), (picture.width, picture.height), look.score, look.normalised, look.ratio,
         look.alarm, heat, picture.notes,
     )  # fmt: skip
 

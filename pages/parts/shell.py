@@ -141,6 +141,6 @@ def _warm_soon() -> None:
 
 
 def _warm() -> None:
-    from adlib import jobs
+    from adlib import worker
 
-    jobs.warm()
+    worker.warm()

@@ -267,9 +267,9 @@ def thumbnail(path: Path, digest: str, side: int = 256, white: int | None = None
 
 @st.cache_data(max_entries=3000, max_size="200MB", show_spinner=False)
 def _thumbnail(digest: str, side: int, white: int | None, _path: Path) -> bytes:
-    from adlib import images
+    from adlib import frames, images
 
-    return images.thumbnail(images.read(_path, white=white, least=side), side)
+    return frames.thumbnail(images.read(_path, white=white, least=side), side)
 
 
 def upload_key(name: str) -> str:

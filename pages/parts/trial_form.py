@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from adlib import class_sets, jobs, registry, store, trials, weights
+from adlib import jobs, registry, trial_time, trials, weights
 from adlib.contract import AdlibError, Backbone
-from pages.parts import bringing, forms, state, views, watching
-from pages.parts.words import bare, t
+from pages.parts import forms, state, trial_data, views, watching
+from pages.parts.words import bare, duration, t
 
-_DIGITS = tuple("0123456789")
-_USUAL = {  # quick ones, so that the first try takes less than a minute on the built-in digits
+_USUAL = {  # quick ones; on the built-in digits a first try takes less than a minute, with metric learning a few
     "one-vs-one": ["autoencoder", "knn"],
     "one-class": ["knn", "pixel_median"],
-    "class-holdout": ["knn", "lof", "pixel_median"],
+    "class-holdout": ["knn", "metric_learning", "lof"],
 }
-_UPLOAD = "upload:"
-_MOST_PLACES = 200  # files and folders of the server that are listed
 
 
 def draw() -> None:
@@ -33,73 +30,12 @@ def draw() -> None:
     st.markdown(t(f"compare.about_{kind}"))
     left, right = st.columns([3, 2], gap="large")
     with left, views.error_box():
-        source, upload, classes = _data()
+        data = trial_data.choose()
         chosen = _methods(kind)
     with right:
-        values = _choices(kind, classes)
+        values = _choices(kind, data.classes)
         values |= _details(kind, chosen)
-        _start(kind, source, upload, classes, chosen, values)
-
-
-# --- data -------------------------------------------------------------------------------------------------------------
-
-
-def _data() -> tuple[str, Any, tuple[str, ...]]:
-    """(source, uploaded file or None, names of the classes, () while nothing tells them)."""
-    titles = {"digits": bare("compare.digits"), **_datasets(), **_opened(), _UPLOAD: bare("compare.upload")}
-    source = st.selectbox(
-        t("compare.data"), list(titles), format_func=titles.__getitem__, key="trial-source", persist_state="session",
-        help=t("compare.data_help"),
-    )  # fmt: skip
-    if source == "digits":
-        return source, None, _DIGITS
-    if source.startswith("dataset:"):
-        return source, None, tuple(sorted(_kinds(source.partition(":")[2])))
-    if source.startswith("opened:"):
-        path = trials.opened(source.partition(":")[2])
-        return source, None, _names(str(path), path.stat().st_mtime_ns)
-    file = st.file_uploader(
-        t("compare.file"), ["npz", "zip"], key=state.upload_key("trial"), help=t("compare.file_help")
-    )
-    if file is None:
-        return source, None, ()
-    return f"{_UPLOAD}{Path(file.name).name}", file, _inside(file.file_id, file)
-
-
-def _kinds(id: str) -> set[str]:
-    """The classes of normals that a data set has."""
-    found, _ = state.samples(store.Dataset.open(id))
-    return {sample.kind for sample in found if sample.label == 0}
-
-
-def _datasets() -> dict[str, str]:
-    lines = state.datasets()
-    return {f"dataset:{line.id}": line.title for line in lines if len(_kinds(line.id)) > 1}
-
-
-def _opened() -> dict[str, str]:
-    """Files and folders of the one folder that the operator has opened."""
-    root = bringing.server_folder()
-    if root is None or not root.is_dir():
-        return {}
-    found = sorted(path for depth in ("*", "*/*") for path in root.glob(depth) if not path.name.startswith("."))
-    fit = [path for path in found if path.is_dir() or path.suffix.lower() in (".npz", ".zip")]
-    names = [path.relative_to(root).as_posix() for path in fit[:_MOST_PLACES]]
-    return {f"opened:{name}": bare("compare.on_server", name=name) for name in names}
-
-
-@st.cache_data(max_entries=100, show_spinner=False)
-def _names(path: str, changed: int) -> tuple[str, ...]:
-    return tuple(class_sets.names(Path(path)))
-
-
-@st.cache_data(max_entries=20, show_spinner=False)
-def _inside(file_id: str, _file: Any) -> tuple[str, ...]:
-    """The classes that an uploaded file names."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / trials.file_name(_file.name)
-        path.write_bytes(_file.getbuffer())
-        return tuple(class_sets.names(path))
+        _start(kind, data, chosen, values)
 
 
 # --- methods and settings ---------------------------------------------------------------------------------------------
@@ -180,7 +116,7 @@ def _details(kind: str, chosen: Sequence[str]) -> dict[str, Any]:
             t("compare.samples"), key="trial-samples", persist_state="session", help=t("compare.samples_help")
         )
         kept["samples"] = _numbers(text)
-        if kind == "class-holdout":
+        if kind != "one-vs-one":
             tests = st.number_input(
                 t("compare.tests"),
                 0,
@@ -215,35 +151,52 @@ def _numbers(text: str) -> tuple[int, ...]:
 # --- start ------------------------------------------------------------------------------------------------------------
 
 
-def _start(
-    kind: str, source: str, upload: Any, classes: Sequence[str], chosen: Sequence[str], values: dict[str, Any]
-) -> None:
-    """How much there is to do, and the one button."""
-    known = len(classes) > 1
-    if known and chosen:
-        turns = {"one-vs-one": 1, "one-class": len(values.get("only") or classes)}.get(kind, values.get("cases", 1))
-        sizes = max(1, len(values.get("samples", ()))) if kind == "class-holdout" else 1
-        st.markdown(t("compare.fits", n=turns * sizes * len(chosen), methods=len(chosen)))
-    elif source != _UPLOAD and not known:
-        st.warning(t("compare.no_classes"), icon=":material/category:")
+def _start(kind: str, data: trial_data.Data, chosen: Sequence[str], values: dict[str, Any]) -> None:
+    """How much there is to do, how long it takes, and the one button."""
+    known = len(data.classes) > 1
     methods = tuple(trials.Method(key, st.session_state.get(f"trial-settings-{key}", {})) for key in chosen)
+    told = st.container()
     st.button(
         t("compare.start"), key="primary-trial", type="primary", icon=":material/play_arrow:", width="stretch",
-        disabled=not (known and chosen), on_click=_begin, args=(kind, source, upload, methods, values),
+        disabled=not (known and chosen), on_click=_begin, args=(kind, data, methods, values),
     )  # fmt: skip
     watching.told("trial-refused")
+    if known and chosen:
+        with told, views.error_box():  # last, since reckoning may take a moment
+            _expected(trials.Plan(kind, data.source, methods, **values), data)
+    elif not known and not data.waits:
+        told.warning(t("compare.no_classes"), icon=":material/category:")
 
 
-def _begin(kind: str, source: str, upload: Any, methods: tuple[trials.Method, ...], values: dict[str, Any]) -> None:
+def _expected(plan: trials.Plan, data: trial_data.Data) -> None:
+    turns = {"one-vs-one": 1, "one-class": len(plan.only or data.classes)}.get(plan.kind, plan.cases)
+    sizes = max(1, len(plan.samples)) if plan.kind == "class-holdout" else 1
+    st.markdown(t("compare.fits", n=turns * sizes * len(plan.methods), methods=len(plan.methods)))
+    with st.spinner(t("fit.estimating")):
+        expected = _reckoned(json.dumps(plan.as_json()), data.stamp, trial_time.changed(), data)
+    if expected.seconds is None:
+        names = ", ".join(registry.card(key).title for key in expected.untimed)
+        st.markdown(t("compare.untimed", names=names))
+    else:
+        st.markdown(t("compare.takes", time=duration(expected.seconds)), help=t("compare.takes_help"))
+
+
+@st.cache_data(max_entries=100, show_spinner=False)
+def _reckoned(plan: str, stamp: str, changed: int, _data: trial_data.Data) -> trial_time.Expected:
+    """changed: of what was timed here."""
+    asked = trials.Plan.from_json(json.loads(plan))
+    return trial_time.before(asked, _data.outline(asked.backbone.size))
+
+
+def _begin(kind: str, data: trial_data.Data, methods: tuple[trials.Method, ...], values: dict[str, Any]) -> None:
     try:
-        title = plain_name(source)
-        plan = trials.Plan(kind, source, methods, title, **values)
-        trial = trials.take(plan, None if upload is None else upload.getvalue())
+        plan = trials.Plan(kind, data.source, methods, plain_name(data.source), **values)
+        trial = trials.take(plan, None if data.upload is None else data.upload.getvalue())
         now = jobs.experiment_state(trial.id)
         if now is None or now.status in ("failed", "stopped"):
             jobs.experiment(trial.id)
         state.choose_experiment(trial.id)
-        if upload is not None:
+        if data.upload is not None:
             state.empty_upload("trial")
     except AdlibError as error:
         st.session_state["trial-refused"] = error.sentence

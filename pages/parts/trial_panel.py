@@ -7,7 +7,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import streamlit as st
 
-from adlib import jobs, registry, trial_results, trials
+from adlib import jobs, registry, trial_results, trial_time, trials
 from adlib.contract import AdlibError
 from pages.parts import state, trial_views, views, watching
 from pages.parts.words import bare, duration, language, plain, t, tell, when
@@ -58,7 +58,7 @@ def _record(trial: trials.Trial) -> str:
 def _progress(trial: trials.Trial) -> None:
     now = jobs.experiment_state(trial.id)
     if now is not None and now.active:
-        _watch(trial.id, len(trial.finished()) + len(trial.failed()))
+        _watch(trial.id, len(trial.done()))
         return
     if now is not None and now.status in ("failed", "stopped"):
         box = st.error if now.status == "failed" else st.warning
@@ -77,11 +77,23 @@ def _watch(id: str, seen: int) -> None:
     with views.error_box():
         trial, job = trials.find(id), f"{id}.{trials.JOB}"
         now = jobs.state(job)
-        if not now.active or len(trial.finished()) + len(trial.failed()) > seen:
+        if not now.active or len(trial.done()) > seen:
             st.rerun()
-        left = "" if now.seconds_left is None else f" · {t('views.left', time=duration(now.seconds_left))}"
-        st.progress(min(1.0, max(0.0, now.fraction)), text=f"**{now.fraction:.0%}** · {tell(now.message)}{left}")
+        told = [f"**{now.fraction:.0%}**", tell(now.message), *filter(None, [_left(trial, now)])]
+        st.progress(min(1.0, max(0.0, now.fraction)), text=" · ".join(told))
         st.button(t("views.stop"), icon=":material/stop:", key=f"stop-{job}", on_click=jobs.stop, args=(job,))
+
+
+def _left(trial: trials.Trial, now: jobs.State) -> str:
+    """How much time is left, from the parts that were timed; "" while it waits or reads its pictures."""
+    if now.status != "running" or now.fraction < trials.READING:
+        return ""
+    expected = trial_time.left(trial)
+    if expected is None:
+        return ""
+    total = len((trial.about or {}).get("parts", []))
+    seconds = expected.within((now.fraction - trials.READING) / (1 - trials.READING) * total % 1)
+    return t("compare.left_unknown") if seconds is None else t("views.left", time=duration(seconds))
 
 
 def _go_on(id: str) -> None:
