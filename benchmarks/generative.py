@@ -62,12 +62,10 @@ MNIST = {
 }
 CIFAR = {
     "autoencoder": Row("Autoencoder, 10 epochs", "autoencoder", ("epochs=10",), 100, cited=0.594),
-    "vae": Row("VAE, 10 epochs", "vae", ("epochs=10",), 100, cited=0.5833),
-    "pixelcnn": Row("PixelCNN, 5 epochs", "pixelcnn", ("epochs=5",), 100, cited=0.551),
-    "f_anogan": Row("f-AnoGAN, 8 + 4 epochs", "f_anogan", ("epochs=8", "encoder_epochs=4"), 100),
-    "egbad": Row("EGBAD, 15 epochs", "egbad", ("epochs=15",), 100, turned=0.462),
-    "ganomaly": Row("GANomaly, 8 epochs", "ganomaly", ("epochs=8",), 100, turned=0.610),
-    "skip_ganomaly": Row("Skip-GANomaly, 8 epochs", "skip_ganomaly", ("epochs=8",), 100, turned=0.731),
+    "vae": Row("VAE, 6 epochs", "vae", ("epochs=6",), 100, cited=0.5833),
+    "f_anogan": Row("f-AnoGAN, 6 + 3 epochs", "f_anogan", ("epochs=6", "encoder_epochs=3"), 100),
+    "egbad": Row("EGBAD, 12 epochs", "egbad", ("epochs=12",), 100, turned=0.462),
+    "ganomaly": Row("GANomaly, 5 epochs", "ganomaly", ("epochs=5",), 100, turned=0.610),
 }
 
 

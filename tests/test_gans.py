@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from adlib import registry
 from adlib.methods import anogan, egbad
-from adlib.methods._gan import Discriminator, Generator, adversarial, follow, gradient_penalty, within
+from adlib.methods._gan import CALM, EAGER, Discriminator, Generator, adversarial, follow, gradient_penalty, within
 from promises import Pictures, parts
 
 QUICK: dict[str, dict[str, Any]] = {
@@ -79,15 +79,28 @@ def test_a_penalised_critic_tells_how_far_two_shifted_bells_are_apart():
     assert 0.9 * shift < np.mean(distances[-100:]) < 1.1 * shift
 
 
-def test_a_generator_learns_to_draw_both_kinds_of_normal():
+@pytest.mark.parametrize("start", [CALM, EAGER])
+def test_a_generator_begins_with_the_mean_of_the_normals_and_an_eager_one_leaves_it_faster(start):
+    torch.manual_seed(0)
+    generator, z = Generator(1, 8, 4, 8, start), torch.randn(16, 4, generator=chance())
+    generator.mean.copy_(torch.linspace(0, 1, 64).view(1, 8, 8))
+    edge, gain = start
+    with torch.no_grad():
+        apart = torch.logit(generator(z)) - torch.logit(generator.mean.clamp(edge, 1 - edge))
+        torch.testing.assert_close(apart, gain * generator.layers(z), rtol=1e-3, atol=1e-5)
+        assert (generator(z) - generator.mean).abs().mean() < 0.1
+
+
+@pytest.mark.parametrize(("start", "rate", "steps"), [(CALM, 0.005, 250), (EAGER, 0.002, 400)])
+def test_a_generator_learns_to_draw_both_kinds_of_normal(start, rate, steps):
     kinds = torch.full((2, 1, 8, 8), 0.2)
     kinds[0, :, :, :4] = kinds[1, :, :, 4:] = 0.8
     torch.manual_seed(0)
-    generator, discriminator = Generator(1, 8, 4, 8), Discriminator(1, 8, 8)
+    generator, discriminator = Generator(1, 8, 4, 8, start), Discriminator(1, 8, 8)
     generator.mean.fill_(0.5)
     z = torch.randn(64, 4, generator=chance(1))
-    step = adversarial(generator, discriminator, 0.002, chance())
-    for _ in range(400):
+    step = adversarial(generator, discriminator, rate, chance())
+    for _ in range(steps):
         step(kinds.repeat(16, 1, 1, 1))
     with torch.no_grad():
         apart = (generator(z)[:, None] - kinds).abs().mean((2, 3, 4))  # (64, 2)
