@@ -277,6 +277,8 @@ def test_an_experiment_is_one_click_and_its_figures_survive_a_reload_and_can_be_
     visitor.open("compare")
     visitor.page.get_by_role("radio", name=word("compare.class-holdout")).check(force=True)
     visitor.settle()
+    visitor.page.get_by_role("button", name="Metric learning").click()  # the others take seconds
+    visitor.settle()
     visitor.page.get_by_role("spinbutton", name=word("compare.cases")).fill("1")
     visitor.page.get_by_role("spinbutton", name=word("compare.cases")).press("Enter")
     visitor.settle()
