@@ -30,7 +30,7 @@ def test_the_file_is_the_one_that_its_card_describes():
 
 
 def test_its_file_is_complete_and_nothing_in_it_is_left_over():
-    net = offline.OfflineNet((0, 1, 2), offline.channels())
+    net = offline.OfflineNet((0, 1, 2), offline.form())
     held = {name: tuple(value.shape) for name, value in net.state_dict().items()}
     assert {
         name: tuple(about["shape"]) for name, about in weights.header(offline.FILE).items() if name[0] != "_"

@@ -97,7 +97,7 @@ def test_the_plain_network_answers_as_the_trained_one():
     student = trainable()
     for _ in range(3):
         student(torch.randn(4, 3, 64, 64))  # lively statistics
-    folded = offline.OfflineNet((0, 1, 2), None)
+    folded = offline.OfflineNet((0, 1, 2), offline.Form())
     folded.load_state_dict(plain(student))
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():

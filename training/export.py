@@ -17,8 +17,10 @@ LICENCE = "as adlib"  # no photograph went in; what a teacher brings stands in t
 ANSWERS = ("own", "standardised", "units")
 
 
-def export(run: Run, path: Path, answers: str) -> None:
+def export(run: Run, path: Path, answers: str, padding: str = "") -> None:
     """Writes fp16 safetensors.
+
+    padding: what the network shall see beyond the border, "zeros" or "reflect"; empty for what it was trained with.
 
     answers: what the stages answer with: the "own" maps of the student, or its prediction of the maps of its teachers, one
     after the other, "standardised" channel by channel or in the teachers' own "units".
@@ -41,6 +43,7 @@ def export(run: Run, path: Path, answers: str) -> None:
         "recipe": json.dumps(asdict(run.recipe)),
         "steps": str(run.done),
         "answers": answers,
+        "padding": padding or run.recipe.padding,
         "licence": LICENCE,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
