@@ -44,9 +44,23 @@ class Conv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if self.continued == "zeros":
             return super().forward(x)
-        mirrors = min(x.shape[-2:]) > 1  # a single row has nothing to be mirrored
-        x = F.pad(x, (1, 1, 1, 1), mode=self.continued if mirrors else "replicate")
-        return F.conv2d(x, self.weight, self.bias, self.stride)
+        return F.conv2d(mirrored(x), self.weight, self.bias, self.stride)
+
+
+def mirrored(x: Tensor) -> Tensor:
+    """x (B, C, h, w) with one more cell on each side: the second one inside, or the only one there is.
+
+    Of a picture, which has three channels, torch's own `pad` takes as long as the convolution after it.
+    """
+    b, c, h, w = x.shape
+    if c > 4 and min(h, w) > 1:
+        return F.pad(x, (1, 1, 1, 1), mode="reflect")
+    whole = x.new_empty(b, h + 2, w + 2, c).permute(0, 3, 1, 2)
+    whole[:, :, 1:-1, 1:-1] = x
+    row, column = min(1, h - 1), min(1, w - 1)
+    whole[:, :, 1:-1, 0], whole[:, :, 1:-1, -1] = x[..., column], x[..., w - 1 - column]
+    whole[:, :, 0], whole[:, :, -1] = whole[:, :, 1 + row], whole[:, :, h - row]
+    return whole
 
 
 Maker = Callable[[int, int, int, str], nn.Module]

@@ -62,6 +62,8 @@ def main() -> None:
     writing.add_argument("file", type=Path)
     writing.add_argument("--answers", choices=ANSWERS, default="standardised")
     writing.add_argument("--padding", choices=PADDINGS, default="", help="beyond the border; as trained, if left out")
+    weights = "scale of each stage's answers in relation, as 1 1 1; as they come, if left out"
+    writing.add_argument("--weights", type=float, nargs=3, default=(), help=weights)
 
     for command in (making, training, writing):
         command.add_argument("--pool", type=Path, default=HOME / "pool.npy")
@@ -106,7 +108,7 @@ def _train(given: argparse.Namespace) -> None:
 def _export(given: argparse.Namespace) -> None:
     run = Run(recipe_of(given.folder), _pool(given))
     run.restore(given.folder)
-    export(run, given.file, given.answers, given.padding)
+    export(run, given.file, given.answers, given.padding, given.weights)
 
 
 def _judge(given: argparse.Namespace) -> None:

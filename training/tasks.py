@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -36,13 +36,15 @@ class Teacher:
 
     @torch.no_grad()
     def __init__(self, name: str, probe: Tensor, padding: str = "zeros") -> None:
-        self.extractor = features.extractor(features.resolve(Backbone(name), "early"))
+        backbone = features.resolve(Backbone(name), "early")
+        self.extractor: Callable[[Tensor], list[Tensor]] = features.extractor(backbone)
+        self.channels = features.extractor(backbone).channels
         if padding != "zeros":
-            self.extractor = copy.deepcopy(self.extractor)  # the one that was given is shared
-            for module in self.extractor.net.modules():
+            own = features.trunk(backbone).to(memory_format=torch.channels_last)  # an extractor's network is shared
+            for module in own.modules():
                 if isinstance(module, nn.Conv2d):
                     module.padding_mode = padding
-        self.channels = self.extractor.channels
+            self.extractor = own
         maps = self.extractor(probe)
         self.mean = [m.mean((0, 2, 3), keepdim=True) for m in maps]
         self.std = [m.std((0, 2, 3), keepdim=True) + 1e-4 for m in maps]
@@ -50,7 +52,7 @@ class Teacher:
     @torch.no_grad()
     def __call__(self, x: Tensor) -> list[Tensor]:
         maps = self.extractor(x)
-        return [(m - mean) / std for m, mean, std in zip(maps, self.mean, self.std, strict=True)]
+        return [(m.float() - mean) / std for m, mean, std in zip(maps, self.mean, self.std, strict=True)]
 
 
 class Distil(nn.Module):
