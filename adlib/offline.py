@@ -7,32 +7,71 @@ without a download.  How its weights were made is told in assets/weights/README.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adlib import states
+from adlib import states, weights
 
 STRIDES = (4, 8, 16)
-STEM = 32
-WIDTHS = (64, 128, 256)
 FILE = Path(__file__).resolve().parents[1] / "assets" / "weights" / "offline.safetensors"
 
-Conv = Callable[[int, int, int], nn.Module]
+
+@dataclass(frozen=True)
+class Form:
+    """What a file of weights decides beside the weights.  A file says it, so that its hash stands for all of it.
+
+    stem, widths: channels after the first convolution, and of the maps of each stage.
+    channels: what each stage answers with, by a last 1x1 convolution; None for the stage's own maps.
+    padding: what every 3x3 convolution sees beyond the border, "zeros" or the cells inside mirrored, "reflect".
+    """
+
+    stem: int = 32
+    widths: tuple[int, ...] = (64, 128, 256)
+    channels: tuple[int, ...] | None = None
+    padding: str = "zeros"
 
 
-def conv(given: int, made: int, stride: int) -> nn.Module:
-    """A 3x3 convolution with a bias."""
-    return nn.Conv2d(given, made, 3, stride, padding=1)
+class Conv(nn.Conv2d):
+    """A 3x3 convolution over maps (B, C, h, w) of any size, which are continued beyond their border as `padding` says."""
+
+    def __init__(self, given: int, made: int, stride: int, padding: str, bias: bool = True) -> None:
+        super().__init__(given, made, 3, stride, padding=1, bias=bias)
+        self.continued = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.continued == "zeros":
+            return super().forward(x)
+        return F.conv2d(mirrored(x), self.weight, self.bias, self.stride)
+
+
+def mirrored(x: Tensor) -> Tensor:
+    """x (B, C, h, w) with one more cell on each side: the second one inside, or the only one there is.
+
+    Of a picture, which has three channels, torch's own `pad` takes as long as the convolution after it.
+    """
+    b, c, h, w = x.shape
+    if c > 4 and min(h, w) > 1:
+        return F.pad(x, (1, 1, 1, 1), mode="reflect")
+    whole = x.new_empty(b, h + 2, w + 2, c).permute(0, 3, 1, 2)
+    whole[:, :, 1:-1, 1:-1] = x
+    row, column = min(1, h - 1), min(1, w - 1)
+    whole[:, :, 1:-1, 0], whole[:, :, 1:-1, -1] = x[..., column], x[..., w - 1 - column]
+    whole[:, :, 0], whole[:, :, -1] = whole[:, :, 1 + row], whole[:, :, h - row]
+    return whole
+
+
+Maker = Callable[[int, int, int, str], nn.Module]
 
 
 class Block(nn.Module):
     """Two convolutions and a way past them (He et al. 2016)."""
 
-    def __init__(self, width: int, conv: Conv) -> None:
+    def __init__(self, width: int, padding: str, conv: Maker) -> None:
         super().__init__()
-        self.first, self.second = conv(width, width, 1), conv(width, width, 1)
+        self.first, self.second = conv(width, width, 1, padding), conv(width, width, 1, padding)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.first(x), inplace=True)
@@ -42,21 +81,20 @@ class Block(nn.Module):
 class OfflineNet(nn.Module):
     """x (B, 3, H, W), standardised → the maps (B, C, h, w) of the stages asked for, low to high.
 
-    channels: what each stage answers with, by a last 1x1 convolution; None for the stage's own maps.
     conv: makes every 3x3 convolution; training passes one that normalises, whose folded twin ships.
     """
 
-    def __init__(self, stages: tuple[int, ...], channels: tuple[int, ...] | None, conv: Conv = conv) -> None:
+    def __init__(self, stages: tuple[int, ...], form: Form, conv: Maker = Conv) -> None:
         super().__init__()
-        self.stages = stages
-        self.stem = conv(3, STEM, 2)
+        self.stages, self.form = stages, form
+        self.stem = conv(3, form.stem, 2, form.padding)
         self.down, self.blocks, self.heads = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        given = STEM
+        given = form.stem
         for stage in range(max(stages) + 1):
-            made = WIDTHS[stage]
-            self.down.append(conv(given, made, 2))
-            self.blocks.append(Block(made, conv))
-            self.heads.append(nn.Conv2d(made, channels[stage], 1) if channels else nn.Identity())
+            made = form.widths[stage]
+            self.down.append(conv(given, made, 2, form.padding))
+            self.blocks.append(Block(made, form.padding, conv))
+            self.heads.append(nn.Conv2d(made, form.channels[stage], 1) if form.channels else nn.Identity())
             given = made
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -69,25 +107,30 @@ class OfflineNet(nn.Module):
         return maps
 
 
+def form() -> Form:
+    """Of the file that ships.  Raises DataError when it is damaged."""
+    shapes, said = states.shapes(FILE), weights.about(FILE)
+    try:
+        stem, *widths = (shapes[f"{part}.weight"][0] for part in ("stem", "down.0", "down.1", "down.2"))
+    except (KeyError, IndexError) as error:
+        raise weights.damaged(FILE, error) from None
+    heads = tuple(shapes[f"heads.{stage}.weight"][0] for stage in range(3) if f"heads.{stage}.weight" in shapes)
+    return Form(stem, tuple(widths), heads or None, said.get("padding", "zeros"))
+
+
 def channels() -> tuple[int, ...]:
     """Of each stage, as the file has them."""
-    heads = _heads()
-    return heads or WIDTHS
+    found = form()
+    return found.channels or found.widths
 
 
 def skeleton(stages: tuple[int, ...], device: str) -> OfflineNet:
     """The network without weights, cut after its last stage."""
-    return OfflineNet(stages, _heads()).to(device)
+    return OfflineNet(stages, form()).to(device)
 
 
 def load(stages: tuple[int, ...]) -> OfflineNet:
     """The network with its weights, cut after its last stage.  Raises DataError when the file is damaged."""
-    net = OfflineNet(stages, _heads())
+    net = OfflineNet(stages, form())
     net.load_state_dict(states.read(FILE, net.state_dict()))
     return net
-
-
-def _heads() -> tuple[int, ...] | None:
-    shapes = states.shapes(FILE)
-    found = tuple(shapes[f"heads.{stage}.weight"][0] for stage in range(3) if f"heads.{stage}.weight" in shapes)
-    return found or None

@@ -30,7 +30,7 @@ def test_the_file_is_the_one_that_its_card_describes():
 
 
 def test_its_file_is_complete_and_nothing_in_it_is_left_over():
-    net = offline.OfflineNet((0, 1, 2), offline.channels())
+    net = offline.OfflineNet((0, 1, 2), offline.form())
     held = {name: tuple(value.shape) for name, value in net.state_dict().items()}
     assert {
         name: tuple(about["shape"]) for name, about in weights.header(offline.FILE).items() if name[0] != "_"
@@ -47,14 +47,54 @@ def test_a_net_cut_after_its_last_stage_answers_as_the_whole_one(stages):
         torch.testing.assert_close(found, whole[stage])
 
 
+@pytest.mark.parametrize("padding", ["zeros", "reflect"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels", [3, 8])
+def test_a_convolution_sees_beyond_the_border_what_its_padding_says(padding, stride, channels):
+    x = torch.randn(1, channels, 7, 6, generator=torch.Generator().manual_seed(0))
+    conv = offline.Conv(channels, 3, stride, padding)
+    modes = {"zeros": "constant", "reflect": "reflect"}
+    padded = np.pad(x.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)), mode=modes[padding])
+    with torch.no_grad():
+        wanted = torch.nn.functional.conv2d(torch.from_numpy(padded), conv.weight, conv.bias, stride)
+        torch.testing.assert_close(conv(x), wanted)
+
+
+@pytest.mark.parametrize("channels", [3, 8])
+def test_a_single_row_or_column_is_mirrored_as_itself(channels):
+    x = torch.randn(2, channels, 1, 4, generator=torch.Generator().manual_seed(0))
+    wanted = np.pad(
+        np.pad(x.numpy(), ((0, 0), (0, 0), (1, 1), (0, 0)), "edge"), ((0, 0), (0, 0), (0, 0), (1, 1)), "reflect"
+    )
+    assert np.array_equal(offline.mirrored(x), wanted)
+    assert np.array_equal(offline.mirrored(x.transpose(2, 3)), wanted.transpose(0, 1, 3, 2))
+
+
+@pytest.mark.parametrize("side", [1, 16, 17, 40])
+def test_a_picture_of_any_size_gives_cells(side):
+    x = torch.rand(1, 3, side, side + 3, generator=torch.Generator().manual_seed(0))
+    maps = features.extractor(Backbone("offline", (0, 1, 2), precision="fp32"))(x)
+    assert [m.shape[2] for m in maps] == [-(-side // stride) for stride in offline.STRIDES]
+    assert all(torch.isfinite(m).all() for m in maps)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_border_alone_is_nothing_to_look_at(precision):
+    """A plain surface looks alike everywhere.  With zeros beyond it, border cells were off by 3 to 5 times the middle."""
+    plain = torch.full((1, 3, 96, 128), 0.4)
+    for maps in features.extractor(Backbone("offline", (0, 1, 2), precision=precision))(plain):
+        middle = maps[:, :, maps.shape[2] // 2, maps.shape[3] // 2]
+        assert (maps - middle[..., None, None]).norm(dim=1).max() < 0.01 * middle.norm()
+
+
 def test_it_needs_fewer_operations_than_a_resnet18_up_to_the_same_layer():
     ours = features.macs(Backbone("offline", (0, 1, 2)), 256, 256)
     assert features.macs(Backbone("resnet18", (1, 2, 3)), 256, 256) > 1.5 * ours
 
 
-@pytest.mark.parametrize(("key", "least"), [("ring", 0.85), ("fabric", 0.8)])
+@pytest.mark.parametrize(("key", "least"), [("ring", 0.86), ("fabric", 0.91)])
 def test_it_finds_the_defects_of_a_sample_set(key, least, monkeypatch):
-    """`least`: 0.896 and 0.865 were measured when the weights were made; the rest is for rounding on other processors."""
+    """`least`: 0.906 and 0.958 were measured; the rest is for rounding on other processors."""
     monkeypatch.setattr(samples, "NORMALS", 16)
     monkeypatch.setattr(samples, "TEST_NORMALS", 8)
     monkeypatch.setattr(samples, "DEFECTS", 12)

@@ -15,7 +15,8 @@ from adlib.contract import Backbone
 from training import pool, textures
 from training.export import export
 from training.pictures import SCENES, picture
-from training.student import plain, standardised, trainable
+from training.student import plain, sized, standardised, trainable
+from training.tasks import Teacher
 from training.train import Recipe, Run, rate, recipe_of, train
 
 TINY = Recipe(("contrast",), steps=6, pixels=4 * 32 * 32, sides=((32, 1), (48, 1)))
@@ -97,12 +98,67 @@ def test_the_plain_network_answers_as_the_trained_one():
     student = trainable()
     for _ in range(3):
         student(torch.randn(4, 3, 64, 64))  # lively statistics
-    folded = offline.OfflineNet((0, 1, 2), None)
+    folded = offline.OfflineNet((0, 1, 2), offline.Form())
     folded.load_state_dict(plain(student))
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         for ours, wanted in zip(folded.eval()(x), student.eval()(x), strict=True):
             torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("answers", "weights"), [("own", (2, 1.5, 1)), ("standardised", (1, 1, 1))])
+def test_weights_set_the_scale_of_each_stage_and_nothing_else(
+    answers, weights, pictures, teacher, tmp_path, monkeypatch
+):
+    run = Run(replace(TINY, tasks=("distil:resnet10t",)), pictures)
+    run.step()
+    x = pool.batch(pictures, np.random.default_rng(4), 32, 64)
+    found = []
+    for name, asked in (("as they come", ()), ("weighed", weights)):
+        monkeypatch.setattr(offline, "FILE", tmp_path / f"{name}.safetensors")
+        export(run, offline.FILE, answers, weights=asked)
+        found.append(features.extractor(Backbone("offline", (0, 1, 2), precision="fp32"))(x))
+    apart, variance, channels = [], 0.0, 0
+    for plain_maps, maps in zip(*found, strict=True):
+        scale = float((maps * plain_maps).sum() / plain_maps.square().sum())
+        torch.testing.assert_close(maps, scale * plain_maps, rtol=0.02, atol=0.02 * float(maps.std()))
+        apart.append(float((maps - maps.mean((0, 2, 3), keepdim=True)).square().sum(1).mean().sqrt()))
+        variance, channels = variance + apart[-1] ** 2, channels + maps.shape[1]
+    # within what other crops of the same pictures differ by
+    assert np.array(apart) / apart[2] == pytest.approx(np.array(weights) / weights[2], rel=0.3)
+    assert 0.5 < variance / channels < 2
+
+
+@pytest.mark.parametrize(("width", "padding"), [(0.5, "zeros"), (1.25, "reflect")])
+def test_a_student_of_another_width_or_border_ships_like_any_other(
+    width, padding, pictures, teacher, tmp_path, monkeypatch
+):
+    run = Run(replace(TINY, tasks=("distil:resnet10t",), steps=2, width=width, padding=padding), pictures)
+    train(run, tmp_path)
+    assert recipe_of(tmp_path) == run.recipe
+    monkeypatch.setattr(offline, "FILE", tmp_path / "made.safetensors")
+    export(run, offline.FILE, "own")
+    form = offline.form()
+    assert form == sized(width, padding)
+    assert form.widths == offline.channels() == tuple(int(width * w) for w in (64, 128, 256))
+    x = pool.batch(pictures, np.random.default_rng(0), 2, 64)
+    with torch.no_grad():
+        wanted = run.student.eval()(standardised(x))
+        for ours, own in zip(offline.load((0, 1, 2))(standardised(x)), wanted, strict=True):
+            torch.testing.assert_close(ours, own, rtol=0.02, atol=0.02 * float(own.std()))
+    export(run, offline.FILE, "own", padding="zeros")
+    assert offline.form().padding == "zeros"
+
+
+def test_a_teacher_beside_a_mirrored_student_mirrors_too_and_the_shared_one_stays(pictures, teacher):
+    x = pool.batch(pictures, np.random.default_rng(0), 2, 64)
+    plain_one, mirrored = Teacher("resnet10t", x), Teacher("resnet10t", x, "reflect")
+    with torch.no_grad():
+        theirs, ours = plain_one.extractor(x)[0], mirrored.extractor(x)[0]
+    off = (theirs - ours).abs().amax((0, 1)) / theirs.std()
+    assert off[6:-6, 6:-6].max() < 0.2  # bf16 on some processors
+    assert off[0].mean() > 0.2
+    assert torch.equal(Teacher("resnet10t", x).extractor(x)[0], theirs)
 
 
 @pytest.mark.parametrize("answers", ["own", "standardised", "units"])

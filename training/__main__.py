@@ -24,6 +24,7 @@ import torch
 
 from training import judge, pool, speed
 from training.export import ANSWERS, export
+from training.student import PADDINGS
 from training.train import Recipe, Run, recipe_of, train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,6 +52,8 @@ def main() -> None:
     training.add_argument("--seed", type=int, default=0)
     training.add_argument("--sides", type=int, nargs="+", help="pixels of the crops, drawn equally often")
     training.add_argument("--batch", type=int, help="crops of 128 pixels in a step, or as many pixels in others")
+    training.add_argument("--width", type=float, help="channels of the student, times those of the one that ships")
+    training.add_argument("--padding", choices=PADDINGS, help="what student and teachers see beyond the border")
     training.add_argument("--resume", action="store_true")
 
     writing = commands.add_parser("export", help="write the file that adlib reads")
@@ -58,6 +61,9 @@ def main() -> None:
         command.add_argument("folder", type=Path, help="where the checkpoint lies")
     writing.add_argument("file", type=Path)
     writing.add_argument("--answers", choices=ANSWERS, default="standardised")
+    writing.add_argument("--padding", choices=PADDINGS, default="", help="beyond the border; as trained, if left out")
+    weights = "scale of each stage's answers in relation, as 1 1 1; as they come, if left out"
+    writing.add_argument("--weights", type=float, nargs=3, default=(), help=weights)
 
     for command in (making, training, writing):
         command.add_argument("--pool", type=Path, default=HOME / "pool.npy")
@@ -91,9 +97,9 @@ def _train(given: argparse.Namespace) -> None:
         recipe = replace(recipe, sides=tuple((side, 1) for side in given.sides))
     if given.batch:
         recipe = replace(recipe, pixels=given.batch * 128 * 128)
-    if given.fall is not None:
-        recipe = replace(recipe, fall=given.fall)
-    run = Run(replace(recipe, steps=given.steps or recipe.steps), _pool(given))
+    said = {name: getattr(given, name) for name in ("steps", "fall", "width", "padding")}
+    recipe = replace(recipe, **{name: value for name, value in said.items() if value is not None})
+    run = Run(recipe, _pool(given))
     if given.resume:
         run.restore(given.folder)
     train(run, given.folder)
@@ -102,7 +108,7 @@ def _train(given: argparse.Namespace) -> None:
 def _export(given: argparse.Namespace) -> None:
     run = Run(recipe_of(given.folder), _pool(given))
     run.restore(given.folder)
-    export(run, given.file, given.answers)
+    export(run, given.file, given.answers, given.padding, given.weights)
 
 
 def _judge(given: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adlib.offline import WIDTHS
+from adlib.offline import Form
 from training.student import standardised
 
 CLEARLY = (0.06, 0.03, 0.015)  # mean change of a cell's pixels that makes it another cell, by stage
@@ -29,10 +29,10 @@ class Change(nn.Module):
 
     width, warmth, cells = 64, 0.1, 16  # channels compared; temperature; cells drawn from a picture
 
-    def __init__(self) -> None:
+    def __init__(self, widths: tuple[int, ...] = Form.widths) -> None:
         super().__init__()
         self.heads = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(w, w, 1), nn.ReLU(inplace=True), nn.Conv2d(w, self.width, 1)) for w in WIDTHS
+            nn.Sequential(nn.Conv2d(w, w, 1), nn.ReLU(inplace=True), nn.Conv2d(w, self.width, 1)) for w in widths
         )
         self.slope, self.start = nn.Parameter(torch.full((3,), 5.0)), nn.Parameter(torch.full((3,), -2.0))
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
-from training.student import MEAN, STD, plain
+from adlib.offline import Form, OfflineNet
+from training.pool import batch
+from training.student import MEAN, STD, plain, standardised
 from training.tasks import Distil
 from training.train import Run
 
@@ -17,31 +22,62 @@ LICENCE = "as adlib"  # no photograph went in; what a teacher brings stands in t
 ANSWERS = ("own", "standardised", "units")
 
 
-def export(run: Run, path: Path, answers: str) -> None:
+def export(run: Run, path: Path, answers: str, padding: str = "", weights: Sequence[float] = ()) -> None:
     """Writes fp16 safetensors.
+
+    padding: what the network shall see beyond the border, "zeros" or "reflect"; empty for what it was trained with.
 
     answers: what the stages answer with: the "own" maps of the student, or its prediction of the maps of its teachers, one
     after the other, "standardised" channel by channel or in the teachers' own "units".
+    weights: how far the answers of each stage shall lie from their mean over pictures of the pool, in relation; (1, 1, 1)
+    lets no stage decide a distance by its scale alone; empty for answers as they come.
     """
     tensors = plain(run.student)
     teachers = [task for task in run.tasks if isinstance(task, Distil)]
     for stage in range(3 if answers != "own" else 0):
-        weights, biases = [], []
+        kernels, biases = [], []
         for task in teachers:
             head, mean, std = task.heads[stage], task.mean(stage), task.std(stage)
-            weight, bias = head.weight.detach(), head.bias.detach()
+            kernel, bias = head.weight.detach(), head.bias.detach()
             if answers == "units":
-                weight, bias = weight * std[:, None, None, None], bias * std + mean
-            weights.append(weight)
+                kernel, bias = kernel * std[:, None, None, None], bias * std + mean
+            kernels.append(kernel)
             biases.append(bias)
-        tensors |= {f"heads.{stage}.weight": torch.cat(weights), f"heads.{stage}.bias": torch.cat(biases)}
+        tensors |= {f"heads.{stage}.weight": torch.cat(kernels), f"heads.{stage}.bias": torch.cat(biases)}
+    form = replace(run.recipe.form, padding=padding or run.recipe.padding)
+    if weights:
+        tensors |= _weighed(run, tensors, form, weights)
     said = {
         "mean": ",".join(f"{v:.3f}" for v in MEAN.flatten().tolist()),
         "std": ",".join(f"{v:.3f}" for v in STD.flatten().tolist()),
         "recipe": json.dumps(asdict(run.recipe)),
         "steps": str(run.done),
         "answers": answers,
+        "padding": form.padding,
+        "weights": ",".join(f"{w:g}" for w in weights),
         "licence": LICENCE,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: value.half().contiguous() for name, value in tensors.items()}, path, said)
+
+
+@torch.no_grad()
+def _weighed(run: Run, tensors: dict[str, Tensor], form: Form, weights: Sequence[float]) -> dict[str, Tensor]:
+    """The last 1x1 convolutions, scaled stage by stage; the mean variance of all channels together is 1."""
+    own = "heads.0.weight" not in tensors
+    for stage, width in enumerate(form.widths if own else ()):
+        tensors |= {
+            f"heads.{stage}.weight": torch.eye(width)[:, :, None, None],
+            f"heads.{stage}.bias": torch.zeros(width),
+        }
+    channels = [len(tensors[f"heads.{stage}.bias"]) for stage in range(3)]
+    net = OfflineNet((0, 1, 2), replace(form, channels=tuple(channels)))
+    net.load_state_dict(tensors)
+    pictures = [batch(run.pool, np.random.default_rng((run.recipe.seed, 1 << 41, i)), 8, 128) for i in range(8)]
+    whole = (sum(channels) / sum(weight**2 for weight in weights)) ** 0.5
+    heads = {}
+    for stage, (maps, weight) in enumerate(zip(net.eval()(standardised(torch.cat(pictures))), weights, strict=True)):
+        apart = (maps - maps.mean((0, 2, 3), keepdim=True)).square().sum(1).mean().sqrt()
+        for name in (f"heads.{stage}.weight", f"heads.{stage}.bias"):
+            heads[name] = tensors[name] * (whole * weight / apart)
+    return heads

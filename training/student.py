@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from adlib.offline import OfflineNet
+from adlib.offline import Conv, Form, OfflineNet
 
 MEAN = torch.tensor((0.485, 0.456, 0.406))[:, None, None]
+PADDINGS = ("zeros", "reflect")
 STD = torch.tensor((0.229, 0.224, 0.225))[:, None, None]
 
 
@@ -19,9 +20,9 @@ def standardised(x: Tensor) -> Tensor:
 class ConvNorm(nn.Module):
     """A 3x3 convolution and batch normalisation: one affine map, so one convolution with a bias once trained."""
 
-    def __init__(self, given: int, made: int, stride: int) -> None:
+    def __init__(self, given: int, made: int, stride: int, padding: str) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(given, made, 3, stride, padding=1, bias=False)
+        self.conv = Conv(given, made, stride, padding, bias=False)
         self.norm = nn.BatchNorm2d(made)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -36,8 +37,14 @@ class ConvNorm(nn.Module):
         }
 
 
-def trainable() -> OfflineNet:
-    return OfflineNet((0, 1, 2), None, ConvNorm).to(memory_format=torch.channels_last)
+def sized(width: float, padding: str = "zeros") -> Form:
+    """The shipped form with `width` times its channels, in steps of eight."""
+    stem, *widths = (max(8, round(width * channels / 8) * 8) for channels in (Form.stem, *Form.widths))
+    return Form(stem, tuple(widths), None, padding)
+
+
+def trainable(form: Form = Form()) -> OfflineNet:  # noqa: B008, it is frozen
+    return OfflineNet((0, 1, 2), form, ConvNorm).to(memory_format=torch.channels_last)
 
 
 def plain(student: OfflineNet) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,27 +11,40 @@ from torch import Tensor, nn
 
 from adlib import features
 from adlib.contract import Backbone
-from adlib.offline import WIDTHS
+from adlib.offline import Form
 from training.change import Change
 from training.pool import relit
 from training.student import standardised
 
 
-def make_task(name: str, probe: Tensor) -> nn.Module:
-    """ "distil:NAME", "contrast" or "change".  probe: pictures (B, 3, H, W) in [0, 1] to measure a teacher's channels on."""
+def make_task(name: str, probe: Tensor, form: Form = Form()) -> nn.Module:  # noqa: B008, it is frozen
+    """ "distil:NAME", "contrast" or "change", for a student of this form.
+
+    probe: pictures (B, 3, H, W) in [0, 1] to measure a teacher's channels on.
+    """
     kind, _, teacher = name.partition(":")
     if kind == "distil":
-        return Distil(Teacher(teacher, probe))
-    return Change() if kind == "change" else Contrast()
+        return Distil(Teacher(teacher, probe, form.padding), form.widths)
+    return Change(form.widths) if kind == "change" else Contrast(form.widths)
 
 
 class Teacher:
-    """A frozen network of timm; its maps at strides 4, 8 and 16, standardised channel by channel over formula pictures."""
+    """A frozen network of timm; its maps at strides 4, 8 and 16, standardised channel by channel over formula pictures.
+
+    padding: what its convolutions see beyond the border; "zeros" leaves them as they are.
+    """
 
     @torch.no_grad()
-    def __init__(self, name: str, probe: Tensor) -> None:
-        self.extractor = features.extractor(features.resolve(Backbone(name), "early"))
-        self.channels = self.extractor.channels
+    def __init__(self, name: str, probe: Tensor, padding: str = "zeros") -> None:
+        backbone = features.resolve(Backbone(name), "early")
+        self.extractor: Callable[[Tensor], list[Tensor]] = features.extractor(backbone)
+        self.channels = features.extractor(backbone).channels
+        if padding != "zeros":
+            own = features.trunk(backbone).to(memory_format=torch.channels_last)  # an extractor's network is shared
+            for module in own.modules():
+                if isinstance(module, nn.Conv2d):
+                    module.padding_mode = padding
+            self.extractor = own
         maps = self.extractor(probe)
         self.mean = [m.mean((0, 2, 3), keepdim=True) for m in maps]
         self.std = [m.std((0, 2, 3), keepdim=True) + 1e-4 for m in maps]
@@ -37,16 +52,16 @@ class Teacher:
     @torch.no_grad()
     def __call__(self, x: Tensor) -> list[Tensor]:
         maps = self.extractor(x)
-        return [(m - mean) / std for m, mean, std in zip(maps, self.mean, self.std, strict=True)]
+        return [(m.float() - mean) / std for m, mean, std in zip(maps, self.mean, self.std, strict=True)]
 
 
 class Distil(nn.Module):
     """The teacher's standardised maps from the student's, by one 1x1 convolution a stage (FitNets, Romero 2015)."""
 
-    def __init__(self, teacher: Teacher) -> None:
+    def __init__(self, teacher: Teacher, widths: tuple[int, ...]) -> None:
         super().__init__()
         self._teacher = teacher
-        self.heads = nn.ModuleList(nn.Conv2d(w, c, 1) for w, c in zip(WIDTHS, teacher.channels, strict=True))
+        self.heads = nn.ModuleList(nn.Conv2d(w, c, 1) for w, c in zip(widths, teacher.channels, strict=True))
 
     def mean(self, stage: int) -> Tensor:
         return self._teacher.mean[stage].flatten()
@@ -66,10 +81,10 @@ class Contrast(nn.Module):
 
     cells, width, warmth = 4, 64, 0.2  # cells drawn from a picture; channels compared; temperature
 
-    def __init__(self) -> None:
+    def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
         self.heads = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(w, w, 1), nn.ReLU(inplace=True), nn.Conv2d(w, self.width, 1)) for w in WIDTHS
+            nn.Sequential(nn.Conv2d(w, w, 1), nn.ReLU(inplace=True), nn.Conv2d(w, self.width, 1)) for w in widths
         )
 
     def loss(self, student: nn.Module, x: Tensor, rng: np.random.Generator) -> Tensor:

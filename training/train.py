@@ -18,8 +18,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from adlib.offline import Form
 from training.pool import batch
-from training.student import trainable
+from training.student import sized, trainable
 from training.tasks import make_task
 
 SIDES = ((96, 2), (128, 3), (160, 1))  # sides of the crops in pixels, and how often each is drawn
@@ -39,6 +40,12 @@ class Recipe:
     rate: float = 3e-3
     decay: float = 0.02
     fall: float = 0.25  # share of the steps over which the learning rate falls
+    width: float = 1.0  # channels of the student, times those of the network that ships
+    padding: str = "zeros"  # what student and teachers see beyond the border: "zeros" or "reflect"
+
+    @property
+    def form(self) -> Form:
+        return sized(self.width, self.padding)
 
 
 class Run:
@@ -47,9 +54,9 @@ class Run:
     def __init__(self, recipe: Recipe, pool: np.ndarray) -> None:
         self.recipe, self.pool, self.done = recipe, pool, 0
         torch.manual_seed(recipe.seed)
-        self.student = trainable()
+        self.student = trainable(recipe.form)
         probe = batch(pool, np.random.default_rng((recipe.seed, 1 << 40)), 192, 128)
-        self.tasks = nn.ModuleList(make_task(name, probe) for name in recipe.tasks)
+        self.tasks = nn.ModuleList(make_task(name, probe, recipe.form) for name in recipe.tasks)
         self.learning = [p for p in [*self.student.parameters(), *self.tasks.parameters()] if p.requires_grad]
         self.optimiser = torch.optim.AdamW(self.learning, recipe.rate, weight_decay=recipe.decay, fused=True)
 
