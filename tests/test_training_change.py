@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from training.change import Change, defects, drawn_over, nearby, nuisance, seen
+from training.outlines import CHANNELS, outlines
 from training.pictures import picture
 from training.pool import batch
 from training.train import Recipe, Run
@@ -129,3 +130,28 @@ def test_a_batch_without_defects_still_has_a_loss(pictures, monkeypatch):
     run = Run(Recipe(("change",), steps=2, pixels=4 * 32 * 32, sides=((32, 1),)), pictures)
     assert isinstance(run.tasks[0], Change)
     assert np.isfinite(run.step()["change"])
+
+
+def test_outlines_tell_direction_and_not_light():
+    side = torch.linspace(-1, 1, 64)
+    told = {}
+    for name, ramp in (("upright", side[None, :].expand(64, 64)), ("flat", side[:, None].expand(64, 64))):
+        bar = (0.2 + 0.5 * (ramp.abs() < 0.3))[None, None].expand(1, 3, -1, -1)
+        told[name] = outlines(bar, 8)[0]
+        assert told[name].shape == (CHANNELS, 8, 8)
+        darker = outlines(0.6 * bar, 8)[0]
+        torch.testing.assert_close(darker[:8], told[name][:8], atol=0.35, rtol=0.1)
+    torch.testing.assert_close(told["flat"][0].T, told["upright"][4])  # the first angle and the one across
+    assert told["upright"][:8].sum((1, 2)).argmax() == 0
+    assert told["flat"][:8].sum((1, 2)).argmax() == 4
+    plain = outlines(torch.full((1, 3, 64, 64), 0.4), 8)
+    assert plain[:, :8].abs().max() < 0.01 > plain[:, -3:].abs().max()
+
+
+def test_a_student_can_be_asked_for_outlines_too(pictures):
+    run = Run(Recipe(("change+outlines",), steps=30, pixels=6 * 64 * 64, sides=((64, 1),)), pictures)
+    assert {"mean0", "std2"} <= run.tasks[0].state_dict().keys()  # kept with the run
+    first = run.step()["change+outlines"]
+    for _ in range(12):
+        last = run.step()["change+outlines"]
+    assert last < 0.9 * first

@@ -6,8 +6,8 @@
     python -m training judge offline.safetensors resnet18        image AUROC and AU-PRO on real sets
     python -m training speed                                     beside resnet18, up to the same layer
 
-Tasks, one or several at once: `distil:NAME` for any network of timm whose weights adlib finds; `contrast` and `change`
-learn from formulas alone, and are exported with `--answers own`.
+Tasks, one or several at once: `distil:NAME` for any network of timm whose weights adlib finds; `contrast`, `change` and
+`change+outlines` learn from formulas alone, and are exported with `--answers own`.
 `judge` reads the real sets in the folder that ADLIB_TEST_DATA names; nothing else needs them.
 """
 

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adlib.offline import Form
+from adlib.offline import STRIDES, Form
+from training.outlines import CHANNELS, outlines
 from training.student import standardised
 
 CLEARLY = (0.06, 0.03, 0.015)  # mean change of a cell's pixels that makes it another cell, by stage
@@ -29,12 +30,20 @@ class Change(nn.Module):
 
     width, warmth, cells = 64, 0.1, 16  # channels compared; temperature; cells drawn from a picture
 
-    def __init__(self, widths: tuple[int, ...] = Form.widths) -> None:
+    def __init__(self, widths: tuple[int, ...] = Form.widths, probe: Tensor | None = None) -> None:
+        """probe: pictures (B, 3, H, W) in [0, 1]; with them the stages have to tell outlines, too, standardised over these."""
         super().__init__()
         self.heads = nn.ModuleList(
             nn.Sequential(nn.Conv2d(w, w, 1), nn.ReLU(inplace=True), nn.Conv2d(w, self.width, 1)) for w in widths
         )
         self.slope, self.start = nn.Parameter(torch.full((3,), 5.0)), nn.Parameter(torch.full((3,), -2.0))
+        self.readers = nn.ModuleList()
+        if probe is not None:
+            self.readers.extend(nn.Conv2d(w, CHANNELS, 1) for w in widths)
+            for stage, stride in enumerate(STRIDES):
+                told = outlines(probe, stride)
+                self.register_buffer(f"mean{stage}", told.mean((0, 2, 3), keepdim=True))
+                self.register_buffer(f"std{stage}", told.std((0, 2, 3), keepdim=True) + 1e-3)
 
     def loss(self, student: nn.Module, x: Tensor, rng: np.random.Generator) -> Tensor:
         place = nearby(rng, len(x))
@@ -43,7 +52,12 @@ class Change(nn.Module):
         change = (spoilt - clean).abs().mean(1, keepdim=True)
         views = torch.cat([nuisance(x, rng), nuisance(spoilt, rng)]).contiguous(memory_format=torch.channels_last)
         losses = []
-        for stage, (head, maps) in enumerate(zip(self.heads, student(standardised(views)), strict=True)):
+        stages = student(standardised(views))
+        for stage, (reader, maps) in enumerate(zip(self.readers, stages if self.readers else (), strict=True)):
+            told = outlines(torch.cat([x, spoilt]), STRIDES[stage])
+            told = (told - self.get_buffer(f"mean{stage}")) / self.get_buffer(f"std{stage}")
+            losses.append(F.mse_loss(reader(maps).float(), told.clamp(-6, 6)))
+        for stage, (head, maps) in enumerate(zip(self.heads, stages, strict=True)):
             one, two = head(maps).float().chunk(2)
             side = two.shape[-1]
             one = F.normalize(seen(one, place, side), dim=1)
@@ -52,7 +66,7 @@ class Change(nn.Module):
             moved = F.avg_pool2d(change, x.shape[-1] // side)[:, 0]
             same, other = inside & (moved < HARDLY * CLEARLY[stage]), inside & (moved > CLEARLY[stage])
             losses.append(self._which(one, two, same, other, rng) + self._changed(one, two, same, other, stage))
-        return torch.stack(losses).mean()
+        return torch.stack(losses).sum() / 3
 
     def _which(self, one: Tensor, two: Tensor, same: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
         count, _, side, _ = one.shape

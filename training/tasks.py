@@ -18,14 +18,16 @@ from training.student import standardised
 
 
 def make_task(name: str, probe: Tensor, form: Form = Form()) -> nn.Module:  # noqa: B008, it is frozen
-    """ "distil:NAME", "contrast" or "change", for a student of this form.
+    """ "distil:NAME", "contrast", "change" or "change+outlines", for a student of this form.
 
-    probe: pictures (B, 3, H, W) in [0, 1] to measure a teacher's channels on.
+    probe: pictures (B, 3, H, W) in [0, 1] to measure the channels of targets on.
     """
     kind, _, teacher = name.partition(":")
     if kind == "distil":
         return Distil(Teacher(teacher, probe, form.padding), form.widths)
-    return Change(form.widths) if kind == "change" else Contrast(form.widths)
+    if kind.startswith("change"):
+        return Change(form.widths, probe if kind == "change+outlines" else None)
+    return Contrast(form.widths)
 
 
 class Teacher:

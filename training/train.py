@@ -30,7 +30,7 @@ WARM_UP = 100  # steps
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what comes out, beside the pool.  tasks: "distil:NAME" for a teacher of timm, "contrast" or "change"."""
+    """All that decides what comes out, beside the pool.  tasks: "distil:NAME" for a teacher of timm, "contrast", "change" …."""
 
     tasks: tuple[str, ...]
     steps: int = 10_000
