@@ -88,7 +88,7 @@ METHODS: dict[str, Card] = {
         "AnoGAN", "adlib.methods.anogan:AnoGAN", family="reconstruction", gives_map=True, needs=2, stages="",
         cross_fit=False,
         good_at="Worth trying on calm surfaces such as paper, if about a second for each picture is no matter; "
-        "on digits the autoencoder is better.",
+        "an autoencoder was better there and on digits.",
         source="Schlegl et al. 2017, arXiv:1703.05921",
     ),
     "ganomaly": Card(
@@ -108,15 +108,15 @@ METHODS: dict[str, Card] = {
     "f_anogan": Card(
         "f-AnoGAN", "adlib.methods.f_anogan:FAnoGAN", family="reconstruction", gives_map=True, needs=2, stages="",
         cross_fit=False,
-        good_at="The GAN to try first, on calm surfaces such as paper: quick once it has learned; "
-        "on digits the autoencoder is better.",
+        good_at="Worth trying where AnoGAN takes too long: one pass for each picture; on one of two papers it lost to the "
+        "pixel median, on digits to the autoencoder.",
         source="Schlegl et al. 2019, Medical Image Analysis 54",
     ),
     "egbad": Card(
         "EGBAD", "adlib.methods.egbad:EGBAD", family="reconstruction", gives_map=True, needs=2, stages="",
         cross_fit=False,
-        good_at="To learn from: encoder and generator learn against one judge; "
-        "on paper it lost to the pixel median, on digits to the autoencoder.",
+        good_at="To learn from: encoder and generator learn against one judge; close to the autoencoder on digits, "
+        "behind the pixel median over two papers.",
         source="Zenati et al. 2018, arXiv:1802.06222",
     ),
     "pixel_median": Card(
