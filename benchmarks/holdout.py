@@ -176,7 +176,8 @@ def swept(main: dict[str, Any], found: dict[str, Any]) -> list[str]:
     )
     words = (
         f"Differences to N = {usual} at K = 1 that are larger than their spread over {len(common)} cases: "
-        f"{', '.join(large) or 'none'}; all others are within it."
+        f"{', '.join(large) or 'none'}; all others are within it.  This is one seed: how much the seed alone moves a case "
+        "stands in the next table."
     )
     return [
         "### Fewer and more pictures of each class: image AUROC",
