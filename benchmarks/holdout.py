@@ -148,7 +148,7 @@ def swept(main: dict[str, Any], found: dict[str, Any]) -> list[str]:
     """main: with as many pictures as everything else.  found: the same cases with fewer and more."""
     usual = main["plan"]["samples"][0]
     by_n = {n: by_loss(main if n == usual else found, n) for n in sorted({usual, *found["plan"]["samples"]})}
-    by_n = {n: parts for n, parts in by_n.items() if any(parts.values())}
+    by_n = {n: parts for n, parts in by_n.items() if all(len(parts.get(name, {})) > 1 for name in (FROZEN, *SWEPT))}
     if len(by_n) < 2:
         return []
     names = [name for name in (FROZEN, *TITLES) if all(name in parts for parts in by_n.values())]
@@ -176,7 +176,8 @@ def swept(main: dict[str, Any], found: dict[str, Any]) -> list[str]:
     )
     words = (
         f"Differences to N = {usual} at K = 1 that are larger than their spread over {len(common)} cases: "
-        f"{', '.join(large) or 'none'}; all others are within it."
+        f"{', '.join(large) or 'none'}; all others are within it.  This is one seed: how much the seed alone moves a case "
+        "stands in the next table."
     )
     return [
         "### Fewer and more pictures of each class: image AUROC",
