@@ -17,7 +17,7 @@ from training.export import export
 from training.pictures import SCENES, picture
 from training.student import plain, sized, standardised, trainable
 from training.tasks import Teacher
-from training.train import Recipe, Run, rate, recipe_of, train
+from training.train import Recipe, Run, probe, rate, recipe_of, train
 
 TINY = Recipe(("contrast",), steps=6, pixels=4 * 32 * 32, sides=((32, 1), (48, 1)))
 
@@ -127,6 +127,18 @@ def test_weights_set_the_scale_of_each_stage_and_nothing_else(
     # within what other crops of the same pictures differ by
     assert np.array(apart) / apart[2] == pytest.approx(np.array(weights) / weights[2], rel=0.3)
     assert 0.5 < variance / channels < 2
+
+
+def test_targets_can_be_measured_on_pictures_of_several_batches(pictures):
+    """A single batch may be grey, and then channels that answer to colour seem still."""
+
+    def grey(seed: int, probes: int) -> float:
+        x = probe(pictures, replace(TINY, seed=seed, probes=probes))
+        assert x.shape == (192, 3, 128, 128)
+        return float((x.std(1).amax((1, 2)) < 1e-5).float().mean())
+
+    unlucky = next(seed for seed in range(20) if grey(seed, 1) == 1)
+    assert grey(unlucky, 12) < 0.75
 
 
 @pytest.mark.parametrize(("width", "padding"), [(0.5, "zeros"), (1.25, "reflect")])

@@ -53,6 +53,9 @@ def main() -> None:
     training.add_argument("--sides", type=int, nargs="+", help="pixels of the crops, drawn equally often")
     training.add_argument("--batch", type=int, help="crops of 128 pixels in a step, or as many pixels in others")
     training.add_argument("--width", type=float, help="channels of the student, times those of the one that ships")
+    training.add_argument(
+        "--probes", type=int, help="batches that the channels of targets are measured on; 12 is steadier"
+    )
     training.add_argument("--padding", choices=PADDINGS, help="what student and teachers see beyond the border")
     training.add_argument("--resume", action="store_true")
 
@@ -97,7 +100,7 @@ def _train(given: argparse.Namespace) -> None:
         recipe = replace(recipe, sides=tuple((side, 1) for side in given.sides))
     if given.batch:
         recipe = replace(recipe, pixels=given.batch * 128 * 128)
-    said = {name: getattr(given, name) for name in ("steps", "fall", "width", "padding")}
+    said = {name: getattr(given, name) for name in ("steps", "fall", "width", "probes", "padding")}
     recipe = replace(recipe, **{name: value for name, value in said.items() if value is not None})
     run = Run(recipe, _pool(given))
     if given.resume:

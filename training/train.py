@@ -41,6 +41,7 @@ class Recipe:
     decay: float = 0.02
     fall: float = 0.25  # share of the steps over which the learning rate falls
     width: float = 1.0  # channels of the student, times those of the network that ships
+    probes: int = 1  # batches that the channels of targets are measured on; one may be grey, and then a poor measure
     padding: str = "zeros"  # what student and teachers see beyond the border: "zeros" or "reflect"
 
     @property
@@ -55,8 +56,8 @@ class Run:
         self.recipe, self.pool, self.done = recipe, pool, 0
         torch.manual_seed(recipe.seed)
         self.student = trainable(recipe.form)
-        probe = batch(pool, np.random.default_rng((recipe.seed, 1 << 40)), 192, 128)
-        self.tasks = nn.ModuleList(make_task(name, probe, recipe.form) for name in recipe.tasks)
+        measured = probe(pool, recipe)
+        self.tasks = nn.ModuleList(make_task(name, measured, recipe.form) for name in recipe.tasks)
         self.learning = [p for p in [*self.student.parameters(), *self.tasks.parameters()] if p.requires_grad]
         self.optimiser = torch.optim.AdamW(self.learning, recipe.rate, weight_decay=recipe.decay, fused=True)
 
@@ -103,6 +104,12 @@ class Run:
             }
             if moments:
                 self.optimiser.state[p] = {"step": torch.tensor(float(self.done)), **moments}
+
+
+def probe(pool: np.ndarray, r: Recipe) -> Tensor:
+    """192 pictures; of one batch all have the same scale, and colours or none."""
+    seeds = [(r.seed, 1 << 40)] if r.probes == 1 else [(r.seed, 1 << 40, i) for i in range(r.probes)]
+    return torch.cat([batch(pool, np.random.default_rng(seed), 192 // r.probes, 128) for seed in seeds])
 
 
 def rate(step: int, r: Recipe) -> float:
