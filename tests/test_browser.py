@@ -150,6 +150,7 @@ def test_two_visitors_fit_and_one_stops_his_own(visit, here, plates):
     his = fit(first)
     second.open("fit", dataset=plates)
     second.page.locator(".st-key-family-baseline summary").click()
+    second.settle()  # a click between a script and its rerun is lost
     second.page.locator(".st-key-choose-pixel_median button:visible").click()
     second.until(lambda: second.sees(word("fit.no_network")), "the other method was not chosen")
     hers = fit(second)
