@@ -167,7 +167,8 @@ ON_MNIST = (
 ON_CIFAR = (
     "Seed 0, from a subset of 1000 train pictures of each class kept as JPEG, where the cited took all 5000; settings were "
     "not tuned on this set, and epochs are those we could afford. Cited: one class normal, as here; turned round: the class "
-    "is the anomaly and the nine others are normal (as Skip-GANomaly's paper tells it), which is another experiment."
+    "is the anomaly and the nine others are normal (as Skip-GANomaly's paper tells it), which is another experiment. Seconds "
+    "are those of a busy machine; GANomaly's hold some eight minutes in which it stood still."
 )
 
 
