@@ -43,6 +43,7 @@ SEEDS = (1, 2)
 CLOSE = "l2"  # lies at the cited mean with seed 0, so that all its cases are done with the other seeds, too
 
 Cases = dict[int, dict[str, Any]]  # case → its figures
+Runs = dict[int, dict[str, Cases]]  # seed → loss → cases
 
 
 def figures(
@@ -144,8 +145,8 @@ def in_words(parts: dict[str, Cases], cited: bool) -> str:
 # --- fewer and more pictures, other seeds -----------------------------------------------------------------------------
 
 
-def swept(main: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """main: with as many pictures as everything else.  found: the same cases with fewer and more."""
+def swept(main: dict[str, Any], found: dict[str, Any], runs: Runs) -> list[str]:
+    """main: with as many pictures as everything else.  found: the same cases with fewer and more.  runs: as in `seeded`."""
     usual = main["plan"]["samples"][0]
     by_n = {n: by_loss(main if n == usual else found, n) for n in sorted({usual, *found["plan"]["samples"]})}
     by_n = {n: parts for n, parts in by_n.items() if all(len(parts.get(name, {})) > 1 for name in (FROZEN, *SWEPT))}
@@ -176,8 +177,9 @@ def swept(main: dict[str, Any], found: dict[str, Any]) -> list[str]:
     )
     words = (
         f"Differences to N = {usual} at K = 1 that are larger than their spread over {len(common)} cases: "
-        f"{', '.join(large) or 'none'}; all others are within it.  This is one seed: how much the seed alone moves a case "
-        "stands in the next table."
+        f"{', '.join(large) or 'none'}; all others are within it.  This is one seed (next table).  On these cases, "
+        f"N = {usual} with the other seeds lies beside this one by {', '.join(drawn_low(runs, common))}: so much of a difference "
+        "to it may be the draw's."
     )
     return [
         "### Fewer and more pictures of each class: image AUROC",
@@ -191,12 +193,27 @@ def swept(main: dict[str, Any], found: dict[str, Any]) -> list[str]:
     ]
 
 
+def drawn_low(runs: Runs, common: Sequence[int]) -> list[str]:
+    """How far the other seeds lie from the first, by loss."""
+    said = []
+    first, *others = runs.values()
+    for name in SWEPT:
+        of = [parts[name] for parts in others if all(case in parts.get(name, {}) for case in common)]
+        if of:
+            mine, theirs = (
+                np.mean([areas({case: cases[case] for case in common}, "cosine", 1) for cases in some])
+                for some in ([first[name]], of)
+            )
+            said.append(f"{theirs - mine:+.3f} ({TITLES[name]})")
+    return said
+
+
 def spoken(values: np.ndarray, sign: str = "") -> str:
     """Mean and standard deviation."""
     return f"{values.mean():{sign}.3f} ± {values.std(ddof=1):.3f}"
 
 
-def seeded(runs: dict[int, dict[str, Cases]]) -> list[str]:
+def seeded(runs: Runs) -> list[str]:
     """runs: seed → by_loss of everything that was done with it."""
     rows, held, beside = [], {}, []
     for name in (FROZEN, *TITLES):
@@ -291,12 +308,12 @@ def main() -> None:
         found = done("mnist", "mnist", args.mnist_losses.split(","))
         lines += section("MNIST, seven classes held out at a time: image AUROC", found, cited=False)
     if args.cifar10 and not args.short:
-        lines += swept(main, done("cifar10-samples", "cifar10", SWEPT, FEW, ",".join(map(str, SAMPLES))))
-        runs = {0: by_loss(main)}
+        more = done("cifar10-samples", "cifar10", SWEPT, FEW, ",".join(map(str, SAMPLES)))
+        runs: Runs = {0: by_loss(main)}
         for seed in SEEDS:
             some = done(f"cifar10-few-seed-{seed}", "cifar10", [x for x in SWEPT if x != CLOSE], FEW, seed=seed)
             runs[seed] = by_loss(some) | by_loss(done(f"cifar10-{CLOSE}-seed-{seed}", "cifar10", [CLOSE], seed=seed))
-        lines += seeded(runs)
+        lines += swept(main, more, runs) + seeded(runs)
     lines += [
         f"Backbone {args.backbone} at 64 pixels, default settings, seed 0 where no other is told, one thread.  Cited: the "
         "article's ten cases with a ResNet-18 trained on ImageNet, half of the tests, weights chosen on tests of the normal "
