@@ -177,8 +177,8 @@ def swept(main: dict[str, Any], found: dict[str, Any], runs: Runs) -> list[str]:
     )
     words = (
         f"Differences to N = {usual} at K = 1 that are larger than their spread over {len(common)} cases: "
-        f"{', '.join(large) or 'none'}; all others are within it.  This is one seed (next table).  On these cases, "
-        f"N = {usual} with the other seeds lies beside this one by {', '.join(drawn_low(runs, common))}: so much of a difference "
+        f"{', '.join(large) or 'none'}; all others are within it.  This is one seed.  With the others (next table) "
+        f"the same cases at N = {usual} lie higher or lower by {', '.join(drawn_low(runs, common))}: so much of a difference "
         "to it may be the draw's."
     )
     return [
