@@ -98,8 +98,8 @@ def lines_of(kept: Kept, sets: Sequence[str]) -> list[str]:
         "autoencoder and VAE were chosen by looking at tests of cookies and piped_pa_bdp01_tl: there they flatter. "
         "The two rows of GANomaly are one and the same fit: that their seconds differ shows how busy the machine was. "
         "Skip-GANomaly on piped_pa_brg03_tl is no slip of a sign: in a fit of all its normals the residual alone tells 0.79 "
-        "there and the features alone 0.08, which make up five sixths of the score; the U-Net fails at the grain of new paper, "
-        "and a fibre covers grain.",
+        "there and the features alone 0.08, which make up five sixths of the score; perhaps because a "
+        "fibre hides the grain that the U-Net cannot draw (not tested).",
     ]
 
 
