@@ -252,19 +252,16 @@ class Bank:
         ones = rounded.new_ones(len(q), 3)
         asked = torch.cat([rounded, ones, _in_three(0.5 * length.square() + wrong)], dim=1).T.contiguous()  # (D + 6, Q)
         best = _Best(min(k + spare, len(self.rows)))
-        parts = list(self._parts())
-        for part in parts:
+        for part in self._parts():
             with self._room(part, rounded) as (near, products):
                 torch.mm(self._coarse[part], asked, out=products)  # |q-r|²/2, and up to 2 * wrong more
                 blocks = best.add(near.view(torch.int16), part.start)  # numbers from 0 up are ordered as their bits are
-                if len(parts) == 1:  # the products of all rows are still there
-                    distances, found = self._measured(queries, best.rows, k)
-                    doubtful = self._doubtful(best, distances, wrong)
-                    if 0 < doubtful.sum() <= FEW:
-                        self._settle(queries, near, blocks.view(torch.bfloat16), wrong, distances, found, doubtful)
-        if len(parts) > 1:
-            distances, found = self._measured(queries, best.rows, k)
-            doubtful = self._doubtful(best, distances, wrong)
+                if part.stop < len(self.rows):
+                    continue
+                distances, found = self._measured(queries, best.rows, k)
+                doubtful = self._doubtful(best, distances, wrong)
+                if part.start == 0 and doubtful.sum() <= FEW:  # the products of all rows are still there
+                    self._settle(queries, near, blocks.view(torch.bfloat16), wrong, distances, found, doubtful)
         if doubtful.any():
             again = self._search if spare >= MORE else functools.partial(self._search_coarse, spare=MORE)
             distances[doubtful], found[doubtful] = again(queries[doubtful], k)
