@@ -63,9 +63,14 @@ MNIST = {
 CIFAR = {
     "autoencoder": Row("Autoencoder, 10 epochs", "autoencoder", ("epochs=10",), 100, cited=0.594),
     "vae": Row("VAE, 6 epochs", "vae", ("epochs=6",), 100, cited=0.5833),
+    "pixelcnn": Row("PixelCNN, 3 epochs", "pixelcnn", ("epochs=3",), 100, cited=0.551),
+    "anogan": Row(
+        "AnoGAN, 10 epochs, 100 steps, 1 search", "anogan", ("epochs=10", *QUICK), 20, cited=0.618, turned=0.434
+    ),
     "f_anogan": Row("f-AnoGAN, 6 + 3 epochs", "f_anogan", ("epochs=6", "encoder_epochs=3"), 100),
     "egbad": Row("EGBAD, 12 epochs", "egbad", ("epochs=12",), 100, turned=0.462),
     "ganomaly": Row("GANomaly, 5 epochs", "ganomaly", ("epochs=5",), 100, turned=0.610),
+    "skip_ganomaly": Row("Skip-GANomaly, 5 epochs", "skip_ganomaly", ("epochs=5",), 100, turned=0.731),
 }
 
 
