@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adlib.methods import _neighbours
-from adlib.methods._neighbours import Bank, Shadow, seen_by, telling_axes
+from adlib.methods import _neighbours, _shadows
+from adlib.methods._neighbours import Bank
+from adlib.methods._shadows import Shadow, seen_by, telling_axes
 
 KINDS = ["flat", "telling", "clusters", "tail", "far", "outlier", "offset", "duplicates", "constant", "line", "thin"]
 
@@ -158,7 +159,7 @@ def test_axes_are_chosen_where_few_of_them_tell_most_and_only_there():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_axes_lengthen_nothing(kind, monkeypatch):
-    monkeypatch.setattr(_neighbours, "MEASURING", 0)  # whatever is left to measure, axes pay
+    monkeypatch.setattr(_shadows, "MEASURING", 0)  # whatever is left to measure, axes pay
     rows, _ = world(kind, m=2500, d=70)
     axes = telling_axes(rows, rows.mean(0))
     assert axes is not None
