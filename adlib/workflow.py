@@ -241,7 +241,7 @@ def load(run: store.Run) -> Fitted:
     request = Request.from_json({"dataset": card["dataset"], **card})
     then, now = card["weights"], _weights(request.backbone)
     if then and now and then["sha256"] != now["sha256"]:
-        if request.backbone and request.backbone.name == weights.OFFLINE:
+        if request.backbone and request.backbone.name in weights.BUILT_IN:
             raise DataError(
                 "The weights of the built-in backbone are not those that run '{run}' was fitted with: a newer adlib brought "
                 "better ones. Fit again; what the run has measured can still be read.",

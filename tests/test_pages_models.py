@@ -72,7 +72,7 @@ def test_backbones_are_listed_with_the_offline_one_ready(monkeypatch, tmp_path):
     at.run()
     table = at.dataframe[0].value
     ready = table[table["State"] == "ready"]["Backbone"].tolist()
-    assert ready == ["offline"]
+    assert ready == ["offline", "offline_pure"]
     assert "resnet18.tv_in1k" in table["Backbone"].tolist()
 
 

@@ -102,7 +102,7 @@ def network() -> str:
 
 
 def is_ready(name: str) -> bool:
-    return name == weights.OFFLINE or weights.find(name) is not None
+    return name in weights.BUILT_IN or weights.find(name) is not None
 
 
 def say_missing(name: str) -> None:
