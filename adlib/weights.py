@@ -58,7 +58,7 @@ CARD = "see model card"
 
 SUGGESTED = (
     Suggestion(
-        OFFLINE, "Built in", 0, "", "Built in, works offline: trained on pictures made by formula.", measured=0.912
+        OFFLINE, "Built in", 0, "", "Built in, works offline: trained on pictures made by formula.", measured=0.908
     ),
     Suggestion(
         PURE,
