@@ -79,7 +79,7 @@ def test_the_list_of_ready_backbones_says_size_and_licence_and_begins_with_the_o
     assert [one.name for one in ready] == ["offline", "offline_pure", "mine", "resnet18.tv_in1k"]
     assert [one.licence for one in ready[2:]] == ["MIT", "BSD-3-Clause"]
     assert [one.offline for one in ready] == [True, True, False, False]
-    assert ready[1].megabytes > 0
+    assert ready[2].megabytes > 0
 
 
 def test_missing_weights_are_told_with_three_ways_and_the_offline_backbone():
