@@ -18,8 +18,9 @@ from adlib.contract import Backbone, DataError, Stopped, silent
 from adlib.features import embed, extractor, resolve
 from adlib.maps import upsample_blur
 from adlib.methods import patchcore
-from adlib.methods._memory import Bank, Reservoir, k_centre, on_grid, project
+from adlib.methods._memory import Reservoir, k_centre, on_grid, project
 from adlib.methods._moments import Stream
+from adlib.methods._neighbours import Bank
 from adlib.methods._positions import Moments, lengths, packed, unpacked, whitening
 from adlib.methods._state import take
 from adlib.methods.gaussian import Gaussian, principal
@@ -182,8 +183,8 @@ def test_a_bank_searched_in_parts_gives_the_same_neighbours(coarse, monkeypatch)
     chance = torch.Generator().manual_seed(3)
     rows, queries = torch.randn(1500, 17, generator=chance), torch.randn(150, 17, generator=chance)
     whole = Bank(rows, coarse).search(queries, 6)
-    monkeypatch.setattr("adlib.methods._memory.ROWS_AT_ONCE", 256)
-    monkeypatch.setattr("adlib.methods._memory.QUERIES_AT_ONCE", 64)
+    monkeypatch.setattr("adlib.methods._neighbours.ROWS_AT_ONCE", 256)
+    monkeypatch.setattr("adlib.methods._neighbours.QUERIES_AT_ONCE", 64)
     in_parts = Bank(rows, coarse).search(queries, 6)
     assert torch.equal(whole[0], in_parts[0])
     assert torch.equal(whole[1], in_parts[1])

@@ -13,7 +13,8 @@ from torch import Tensor
 from adlib.contract import Backbone, Cost, Explanation, Images, Prediction, Tick, setting, silent
 from adlib.features import activation_bytes, extractor, macs, resolve, shapes
 from adlib.methods import _origin
-from adlib.methods._memory import Bank, Reservoir
+from adlib.methods._memory import Reservoir
+from adlib.methods._neighbours import Bank
 from adlib.methods._pooling import pooled
 from adlib.methods._reading import AT_ONCE, count, maps_of
 from adlib.methods._state import forget, learned, recall, take

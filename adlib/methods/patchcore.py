@@ -13,7 +13,8 @@ from adlib.contract import Backbone, Cost, Explanation, Images, Prediction, Tick
 from adlib.features import activation_bytes, embed, extractor, macs, resolve, shapes
 from adlib.maps import upsample_blur
 from adlib.methods import _origin
-from adlib.methods._memory import Bank, Reservoir, k_centre, project
+from adlib.methods._memory import Reservoir, k_centre, project
+from adlib.methods._neighbours import Bank
 from adlib.methods._reading import AT_ONCE, count, maps_of, part
 from adlib.methods._state import forget, learned, recall, take
 
