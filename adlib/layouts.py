@@ -52,9 +52,10 @@ def guess(names: Iterable[str]) -> tuple[dict[str, Role], Sentence]:
     """A role for each folder among the pictures' names, and a sentence saying what was recognised.
 
     Known are, in this order: `train`/`test`/`ground_truth` trees (MVTec AD, LOCO, AeBAD, GoodsAD, class folders such as
-    CIFAR-10's, and `good` in place of `train`); VisA's `Images/Normal`; folders named good, normal, … beside others, which are then kinds of defect;
-    plain class folders, and flat pictures: all of them normals.  A folder around it all is tolerated.  Where one root
-    holds several categories, each becomes a class of normals, and its name precedes its kinds of defect.
+    CIFAR-10's, and `good` in place of `train`); VisA's `Images/Normal`; folders named good, normal, … beside others, which
+    are then kinds of defect; plain class folders, and flat pictures: all of them normals.  A folder around it all is
+    tolerated.  Where one root holds several categories, each becomes a class of normals, and its name precedes its kinds
+    of defect.
     """
     counts = Counter(folder_of(name) for name in names)
     around = _around(counts)

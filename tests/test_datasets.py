@@ -178,7 +178,8 @@ def test_good_beside_test_is_what_to_learn_from(good, test, defect):
     ]  # fmt: skip
     assert roles("train/good/0.png", f"{good}/0.png", "test/crack/0.png")[good][0] == "ignore"  # train says it already
     two = roles(*(f"{part}/{way}/0.png" for part in "ab" for way in (good, f"{test}/{defect}")))
-    assert two[f"a/{good}"] == ("normal", "a") and two[f"b/{test}/{defect}"] == ("defect", f"b/{defect}")
+    assert two[f"a/{good}"] == ("normal", "a")
+    assert two[f"b/{test}/{defect}"] == ("defect", f"b/{defect}")
 
 
 def test_japanese_words_for_train_test_and_mask_are_known():
