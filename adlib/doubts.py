@@ -58,7 +58,7 @@ def lifted(line: float, scores: np.ndarray, labels: np.ndarray, normals: list[di
     if 2 * missed <= len(defects) or not (labels == 0).any():
         return None
     auroc = metrics.auroc(labels, scores)
-    if auroc < _TELLS:
+    if auroc is None or auroc < _TELLS:
         return None
     middle = float(np.median(defects))
     strange = [row for row in normals if row["score"] is not None and row["score"] > middle]

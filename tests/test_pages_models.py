@@ -81,3 +81,16 @@ def test_a_link_to_a_run_that_is_gone_says_so_and_the_page_stands():
     at = open_page("models", run="gone-for-good").run()
     assert not at.exception
     assert "not on this server" in at.warning[0].value
+
+
+def test_runs_of_one_title_are_told_apart_where_one_is_chosen():
+    first = finished_run()
+    exchange.unpack(io.BytesIO(exchange.pack(first)))
+    at = open_page("models").run()
+    offered = at.selectbox("pick-run").options
+    assert len(set(offered)) == 2, "the copy bears the title and the moment of the first"
+    assert all(label.startswith("Pixel median") for label in offered)
+    assert any(f"({first.id[:4]})" in label for label in offered)
+    first.delete()
+    (alone,) = open_page("models").run().selectbox("pick-run").options
+    assert "(" not in alone

@@ -11,7 +11,7 @@ import streamlit as st
 from adlib import jobs, store
 from adlib.contract import AdlibError, Sentence, WeightsMissing
 from pages.parts import learning, shell, state
-from pages.parts.words import bare, duration, plain, t, tell, tell_bare
+from pages.parts.words import bare, duration, plain, t, tell, tell_bare, when
 
 # --- errors and empty places ------------------------------------------------------------------------------------------
 
@@ -70,7 +70,7 @@ def pick_dataset() -> store.Dataset | None:
 
 def pick_run() -> store.Run | None:
     """A choice among the finished runs, and the current one even when it is still at work.  As `pick_dataset`."""
-    titles = {line.id: line.title for line in state.runs()}
+    titles = told_apart(state.runs())
     current = state.run()
     if current is not None and current.id not in titles:
         titles = {current.id: state.run_title(current), **titles}
@@ -79,6 +79,18 @@ def pick_run() -> store.Run | None:
         return None
     _pick("run", list(titles), titles.__getitem__)
     return state.run()
+
+
+def told_apart(lines: Sequence[state.RunLine]) -> dict[str, str]:
+    """Id → title of each run; where titles are the same, with the moment, and with the id where that is not enough."""
+    names = {line.id: line.title for line in lines}
+    for marks in (
+        {line.id: f" · {when(line.created)}" for line in lines},
+        {line.id: f" ({line.id[:4]})" for line in lines},
+    ):
+        every = list(names.values())
+        names = {id: name + (marks[id] if every.count(name) > 1 else "") for id, name in names.items()}
+    return names
 
 
 def _pick(kind: str, ids: list[str], name) -> None:
