@@ -46,6 +46,8 @@ def test_a_run_is_deleted_only_after_the_second_press():
     assert not store.Run.exists(run.id)
     assert not at.exception
     assert "Finished runs will be listed here" in texts(at)
+    assert "Pixel median" in at.toast[0].value
+    assert "was deleted" in at.toast[0].value, "the page goes on with another run: who pressed must see what is gone"
 
 
 def test_a_run_from_elsewhere_is_taken_in_and_becomes_the_current_one():

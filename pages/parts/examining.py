@@ -211,7 +211,7 @@ def smallest(dataset: store.Dataset) -> None:
         left, right = st.columns(2)
         left.number_input(t("doctor.size"), 64, 2048, 256, step=32, key="smallest-size")
         wanted = right.number_input(
-            t("doctor.keep"), 1.0, 10_000.0, max(1.0, float(round(spot))), step=1.0, key="smallest-keep"
+            t("doctor.keep"), 1.0, 10_000.0, max(1.0, float(round(spot))), step=1.0, format="%g", key="smallest-keep"
         )
         needed = doctor.size_that_keeps(dataset, float(wanted))
         if needed is None:

@@ -13,6 +13,8 @@ from adlib.contract import AdlibError, Sentence, WeightsMissing
 from pages.parts import learning, shell, state
 from pages.parts.words import bare, duration, plain, t, tell, tell_bare, when
 
+_LINE = 60  # bytes of text that a line of a table is sure to hold
+
 # --- errors and empty places ------------------------------------------------------------------------------------------
 
 
@@ -41,8 +43,13 @@ def refused(rows: Sequence[tuple[str, Sentence]], reason: str = "") -> None:
     title = reason or bare("views.reason")
     import pandas as pd  # a quarter of a second, which the first page of a server does not have
 
-    table = pd.DataFrame({bare("views.name"): [name for name, _ in rows], title: [tell_bare(why) for _, why in rows]})
-    st.dataframe(table, hide_index=True, alt=bare("views.refused_alt", n=len(rows), title=title))
+    name, reasons = bare("views.name"), [tell_bare(why) for _, why in rows]
+    table = pd.DataFrame({name: [each for each, _ in rows], title: reasons})
+    long = max(len(why.encode("utf-8")) for why in reasons) > _LINE  # a letter of Japanese is wider, and has more bytes
+    st.dataframe(
+        table, hide_index=True, alt=bare("views.refused_alt", n=len(rows), title=title), row_height=72 if long else None,
+        column_config={name: st.column_config.TextColumn(width="medium"), title: st.column_config.TextColumn(width="large")},
+    )  # fmt: skip
 
 
 def metrics(figures: Sequence[tuple[str, str, str | None]]) -> None:
