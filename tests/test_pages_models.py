@@ -6,7 +6,7 @@ import io
 import logging
 
 import pytest
-from kit_pages import finished_run, open_page, texts, tiny_dataset
+from kit_pages import finished_run, open_page, texts, tiny_dataset, tiny_items
 
 from adlib import exchange, store
 
@@ -96,3 +96,13 @@ def test_runs_of_one_title_are_told_apart_where_one_is_chosen():
     first.delete()
     (alone,) = open_page("models").run().selectbox("pick-run").options
     assert "(" not in alone
+
+
+def test_the_run_shown_unasked_is_one_of_the_open_data_set_and_another_says_so():
+    ours, theirs = finished_run(), finished_run(tiny_dataset("Rings", tiny_items(13)))
+    at = open_page("heatmaps", dataset=ours.card["dataset"]).run()
+    assert at.session_state["run"] == ours.id, "the newest of all would be the rings"
+    assert "other pictures" not in texts(at)
+    at = open_page("heatmaps", dataset=ours.card["dataset"], run=theirs.id).run()
+    assert at.session_state["run"] == theirs.id
+    assert "learned from other pictures than those of the open data set, Plates" in texts(at)

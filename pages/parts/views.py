@@ -76,8 +76,13 @@ def pick_dataset() -> store.Dataset | None:
 
 
 def pick_run() -> store.Run | None:
-    """A choice among the finished runs, and the current one even when it is still at work.  As `pick_dataset`."""
-    titles = told_apart(state.runs())
+    """A choice among the finished runs, and the current one even when it is still at work.  As `pick_dataset`.
+
+    Where none was chosen it is the newest of the current data set.  A run of another data set says so.
+    """
+    lines, here = state.runs(), state.dataset()
+    lines.sort(key=lambda line: here is None or line.dataset != here.id)  # stable: each part stays newest first
+    titles = told_apart(lines)
     current = state.run()
     if current is not None and current.id not in titles:
         titles = {current.id: state.run_title(current), **titles}
@@ -85,7 +90,12 @@ def pick_run() -> store.Run | None:
         empty(t("views.no_run"), "fit", t("views.to_fit"), icon=":material/model_training:")
         return None
     _pick("run", list(titles), titles.__getitem__)
-    return state.run()
+    run = state.run()
+    others = {line.id for line in lines if here is not None and line.dataset != here.id}
+    if here is not None and run is not None and run.id in others:
+        st.info(t("views.other_dataset", title=state.dataset_title(here.id, here.title)), icon=":material/database:")
+        shell.link("fit", t("views.to_fit"))
+    return run
 
 
 def told_apart(lines: Sequence[state.RunLine]) -> dict[str, str]:
