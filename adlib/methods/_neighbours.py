@@ -17,8 +17,6 @@ QUERIES_AT_ONCE = 512  # so many queries by one thread: 20 MB of products in bf1
 PAIRS_AT_ONCE = 512  # distances measured together: their rows stay in the processor's cache
 SPARE = 3  # candidates beyond k where nothing else is measured, since a product in float32 rounds a little
 MOST = 1 / 128  # share of the rows above which a query is crowded: to compare it with all of them takes less long
-
-
 FEW = 5  # neighbours up to which some axes exclude enough
 
 
