@@ -3,7 +3,7 @@
 import streamlit as st
 
 from adlib import jobs, samples, store, workflow
-from adlib.contract import Backbone, Sentence
+from adlib.contract import Backbone
 from pages.parts import shell, state, views
 from pages.parts.words import ASSETS, number, plain, t, tell, when
 
@@ -66,7 +66,7 @@ def _begin(key: str) -> None:
     bar = st.progress(0.0, text=t("start.making"))
 
     def tick(fraction: float, message: str, /, **numbers: object) -> None:
-        bar.progress(min(1.0, fraction), text=tell(Sentence(message, numbers)))
+        bar.progress(min(1.0, fraction), text=t("start.making"))  # "looked at 9 files" would mean nothing to a visitor
 
     dataset = samples.ensure(key, tick)
     backbone = Backbone("offline", STAGES, size=64 if key == "digits" else 256)

@@ -110,7 +110,7 @@ def setting(
 class Backbone:
     """Which frozen network looks at the pictures: a plain value that travels in run.json.
 
-    name: a timm architecture, with or without its weight tag, or "offline" (built in, no weights needed).
+    name: a timm architecture, with or without its weight tag, or "offline" or "offline_pure" (built in, no weights needed).
     stages: levels to read, 0 = nearest to the pixels; () = the method's usual ones, made explicit before a fit.
     size: side in pixels of the square that every picture is resized to.
     weights: file or folder to look in first; "" = the usual places (`adlib.weights`).

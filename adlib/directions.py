@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from adlib import metrics, store, thresholds, why, workflow
+from adlib import inspection, metrics, store, thresholds, why
 from adlib.batches import divide, part, predictions
 from adlib.contract import AdlibError, Backbone, Sample, Sentence, Tick, say, silent
+from adlib.inspection import Fitted
 from adlib.learning_curve import WORTH, pictures_of
-from adlib.workflow import Fitted
 
 SHARES = (1.0, 0.999, 0.99, 0.95, 0.9, 0.5, 0.1, 0.05, 0.01, 0.001, 0.0001)
 SIDES = ("top", "bottom")
@@ -107,7 +107,7 @@ def study(run: store.Run, tick: Tick = silent) -> dict[str, Any]:
     """
     if run.card["method"] != METHOD:
         raise AdlibError("Which directions matter is a question to Gaussian-AD alone. Fit that method first.")
-    fitted = workflow.load(run)
+    fitted = inspection.load(run)
     normals, tests = pictures_of(fitted)
     channels = _channels(fitted)
     vectors = _vectors(fitted, [*normals, *tests], part(tick, 0.0, 0.6))

@@ -17,6 +17,7 @@ FEW = 20  # good tests, or defects: with fewer, a rate of 0 may be one of 17 % a
 _NEAR = 0.05  # of the usual distance between a normal and the normal most like it
 _SURE = 0.01  # chance below which a difference is called one
 _NAMED = 3
+_TELLS = 0.8  # AUROC from which scores are called able to tell defects from good parts
 
 
 def of(run: store.Run) -> tuple[Sentence, ...]:
@@ -37,6 +38,7 @@ def grave(run: store.Run) -> tuple[Sentence, ...]:
         *leaks(run, rows),
         drift(np.array(calibration.scores), good, calibration.cross_fitted),
         promise(calibration.threshold, good),
+        lifted(calibration.threshold.value, scores, labels, run.read("normals.json") or []),
     ]
     return tuple(sentence for sentence in found if sentence is not None)
 
@@ -44,6 +46,37 @@ def grave(run: store.Run) -> tuple[Sentence, ...]:
 def promise(line: Any, good: np.ndarray) -> Sentence | None:
     """The threshold's promise against what the good tests did.  good: (n,) scores."""
     return rules.broken(line, 0, 0, int((good > line.value).sum()), len(good))
+
+
+def lifted(line: float, scores: np.ndarray, labels: np.ndarray, normals: list[dict[str, Any]]) -> Sentence | None:
+    """A line above most defects whose scores are told from those of good tests: what lifts it, and what to do.
+
+    scores, labels: (N,) of the tests.  normals: lines of normals.json.  None where all is well, or the scores tell nothing.
+    """
+    defects = scores[labels == 1]
+    missed = int((defects <= line).sum())
+    if 2 * missed <= len(defects) or not (labels == 0).any():
+        return None
+    auroc = metrics.auroc(labels, scores)
+    if auroc is None or auroc < _TELLS:
+        return None
+    middle = float(np.median(defects))
+    strange = [row for row in normals if row["score"] is not None and row["score"] > middle]
+    if not strange:
+        return say(
+            "{missed} of {n} defects lie below the threshold, although their scores differ from those of good tests (AUROC "
+            "{auroc:.2f}). Choose another rule for the threshold on the Evaluate page.",
+            missed=missed, n=len(defects), auroc=auroc,
+        )  # fmt: skip
+    strange.sort(key=lambda row: -row["score"])
+    return say(
+        "{missed} of {n} defects lie below the threshold, although their scores differ from those of good tests (AUROC "
+        "{auroc:.2f}). It is held up by unusual normals, {count} of which score above half of the defects: {names}. Look at "
+        "them: where one is no good part, leave it out on the Data page and fit again; else choose another rule for the "
+        "threshold on the Evaluate page.",
+        missed=missed, n=len(defects), auroc=auroc, count=len(strange),
+        names=", ".join(row["name"] for row in strange[:_NAMED]),
+    )  # fmt: skip
 
 
 def few(normals: int, defects: int) -> tuple[Sentence, ...]:

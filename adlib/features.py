@@ -42,7 +42,7 @@ class Extractor:
         self.channels = tuple(anatomy.channels[stage] for stage in backbone.stages)
         self.strides = tuple(anatomy.strides[stage] for stage in backbone.stages)
         self._sides = anatomy.sides
-        self._chunk = 1 if backbone.name == weights.OFFLINE and self.dtype == torch.float32 else CHUNK
+        self._chunk = 1 if backbone.name in weights.BUILT_IN and self.dtype == torch.float32 else CHUNK
         self._net = net.eval().requires_grad_(False).to(self.device, self.dtype).to(memory_format=self.layout)
         self._shift = -torch.tensor(mean, device=self.device)[:, None, None]
         self._scale = 1 / torch.tensor(std, device=self.device)[:, None, None]
@@ -122,7 +122,7 @@ def resolve(backbone: Backbone, usual: str) -> Backbone:
             given=backbone.weights[:200],
         )
     here = tuple(range(count))
-    if backbone.name != weights.OFFLINE:
+    if backbone.name not in weights.BUILT_IN:
         path = _path(backbone)
         here = networks.held(backbone.name, backbone.size, path)
         if not here or not set(backbone.stages) <= set(here):
@@ -134,8 +134,8 @@ def resolve(backbone: Backbone, usual: str) -> Backbone:
 
 def anatomy_of(backbone: Backbone) -> networks.Anatomy:
     """Channels and strides of all stages that a backbone has; needs no weights."""
-    if backbone.name == weights.OFFLINE:
-        return networks.Anatomy(offline.channels(), offline.STRIDES)
+    if backbone.name in weights.BUILT_IN:
+        return networks.Anatomy(offline.channels(backbone.name), offline.STRIDES)
     return networks.anatomy(backbone.name, backbone.size)
 
 
@@ -196,14 +196,14 @@ def _build(backbone: Backbone, path: Path) -> Extractor:
 
 
 def _network(backbone: Backbone, path: Path) -> nn.Module:
-    if backbone.name == weights.OFFLINE:
-        return offline.load(backbone.stages)
+    if backbone.name in weights.BUILT_IN:
+        return offline.load(backbone.name, backbone.stages)
     return networks.load(backbone.name, backbone.size, backbone.stages, path)
 
 
 def _standard(backbone: Backbone, path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of the pictures that the weights were made with."""
-    known = None if backbone.name == weights.OFFLINE else networks.standard(backbone.name)
+    known = None if backbone.name in weights.BUILT_IN else networks.standard(backbone.name)
     said = weights.about(path)
     mean = _three(said.get("mean")) or (known.mean if known else (0.485, 0.456, 0.406))
     std = _three(said.get("std")) or (known.std if known else (0.229, 0.224, 0.225))
@@ -222,8 +222,8 @@ def _three(text: str | None) -> tuple[float, ...] | None:
 
 
 def _path(backbone: Backbone) -> Path:
-    if backbone.name == weights.OFFLINE:
-        return offline.FILE
+    if backbone.name in weights.BUILT_IN:
+        return offline.FILES[backbone.name]
     path = weights.find(backbone.name, backbone.weights)
     if path is None:
         networks.check(backbone.name)
@@ -358,8 +358,8 @@ def _dry(backbone: Backbone, height: int, width: int) -> tuple[tuple[tuple[int, 
 
 def _skeleton(backbone: Backbone) -> nn.Module:
     """The network without weights, on the meta device."""
-    if backbone.name == weights.OFFLINE:
-        return offline.skeleton(backbone.stages, "meta")
+    if backbone.name in weights.BUILT_IN:
+        return offline.skeleton(backbone.name, backbone.stages, "meta")
     return networks.skeleton(backbone.name, backbone.size, backbone.stages, "meta").eval()
 
 

@@ -21,16 +21,16 @@ def _words(text: str) -> frozenset[str]:
 
 _GOOD = _words(
     "good normal normals ok okay pass passed defect-free defect_free defectfree no_defect nodefect non_defective clean "
-    "良品 正常 正常品"
+    "良品 正常 正常品 ok品 合格 合格品"
 )
 _BAD = _words(
     "bad defect defects defective anomaly anomalies anomalous abnormal broken faulty fault ng nok not_ok not_good notgood "
-    "fail failed reject rejected damaged 不良 不良品 異常 欠陥"
+    "fail failed reject rejected damaged 不良 不良品 異常 異常品 欠陥 欠陥品 ng品 不合格 不合格品"
 )
-_TRAIN = frozenset(("train", "training"))
-_VALID = frozenset(("validation", "valid", "val"))
-_TEST = frozenset(("test", "testing"))
-_MASKS = _words("ground_truth groundtruth ground-truth gt mask masks segmentation annotations")
+_TRAIN = _words("train training 学習 学習用 訓練 訓練用")
+_VALID = _words("validation valid val 検証 検証用")
+_TEST = _words("test testing テスト テスト用 評価 評価用")
+_MASKS = _words("ground_truth groundtruth ground-truth gt mask masks segmentation annotations マスク 正解マスク")
 _IMAGES = frozenset(("images", "image", "imgs"))
 
 Parts = tuple[str, ...]
@@ -51,10 +51,11 @@ class Role:
 def guess(names: Iterable[str]) -> tuple[dict[str, Role], Sentence]:
     """A role for each folder among the pictures' names, and a sentence saying what was recognised.
 
-    Known are, in this order: `train`/`test`/`ground_truth` trees (MVTec AD, LOCO, AeBAD, GoodsAD, and class folders such
-    as CIFAR-10's); VisA's `Images/Normal`; folders named good, normal, … beside others, which are then kinds of defect;
-    plain class folders, and flat pictures: all of them normals.  A folder around it all is tolerated.  Where one root
-    holds several categories, each becomes a class of normals, and its name precedes its kinds of defect.
+    Known are, in this order: `train`/`test`/`ground_truth` trees (MVTec AD, LOCO, AeBAD, GoodsAD, class folders such as
+    CIFAR-10's, and `good` in place of `train`); VisA's `Images/Normal`; folders named good, normal, … beside others, which
+    are then kinds of defect; plain class folders, and flat pictures: all of them normals.  A folder around it all is
+    tolerated.  Where one root holds several categories, each becomes a class of normals, and its name precedes its kinds
+    of defect.
     """
     counts = Counter(folder_of(name) for name in names)
     around = _around(counts)
@@ -95,12 +96,20 @@ def _split_tree(folders: dict[str, Parts], counts: Counter[str]) -> tuple[dict[s
         for folder, parts in folders.items()
         if (place := places[folder]) is not None and parts[place].lower() in _TRAIN
     }
-    category = _categories({root for root, _ in learned})
+    beside: dict[
+        str, int
+    ] = {}  # where nothing is called train: a folder named good outside `test` is what to learn from
+    if not learned:
+        goods = {folder: _first(parts, _GOOD) for folder, parts in folders.items() if places[folder] is None}
+        beside = {folder: good for folder, good in goods.items() if good is not None}
+    category = _categories({root for root, _ in learned} | {folders[folder][:good] for folder, good in beside.items()})
     roles: dict[str, Role] = {}
     for folder, parts in folders.items():
         place = places[folder]
         if place is None:
             roles[folder] = Role("ignore")
+            if (good := beside.get(folder)) is not None:
+                roles[folder] = Role("normal", _class(category[parts[:good]], parts[good:]))
             continue
         word, rest = parts[place].lower(), parts[place + 1 :]
         first, shown = _at(rest, 0).lower(), category.get(before[folder], "")
@@ -180,7 +189,7 @@ def _told(layout: str, roles: dict[str, Role], counts: Counter[str], category: d
         "rest": n["ignore"],
     }
     if len(category) > 1:
-        shown = sorted(category.values())
+        shown = sorted(name or "good" for name in category.values())
         return say(
             "{n} categories in one place ({names}): each is taken as a class of normals. To judge one alone, set the "
             "folders of the others aside. {normals} normal pictures to learn from; to test with, {good} normal and {bad} "

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from adlib import datasets, machine, metrics, registry, remembered, store, thresholds, workflow
+from adlib import datasets, inspection, machine, metrics, registry, remembered, store, thresholds
 from adlib.batches import divide, labelled_tests, part, predictions
 from adlib.contract import DataError, Detector, Sample, Sentence, Tick, say, silent
+from adlib.inspection import Fitted
 from adlib.request import Request
-from adlib.workflow import Fitted
 
 REPEATS = 3
 SMALLEST = 5
@@ -54,7 +54,7 @@ def study(run: store.Run, tick: Tick = silent) -> dict[str, Any]:
     sentence, promise: why, and what the number of normals means for the false-alarm rate that is promised.
     Raises DataError when there are too few normals or their pictures are not here, Stopped.
     """
-    fitted = workflow.load(run)
+    fitted = inspection.load(run)
     request = Request.from_json({"dataset": run.card["dataset"], **run.card})
     normals, tests = pictures_of(fitted)
     aside = max(1, round(SET_ASIDE * len(normals)))

@@ -27,6 +27,11 @@ def has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
+def batch_size() -> int:
+    """Pictures that a network is given at once."""
+    return 64 if has_gpu() else 16
+
+
 def device_name() -> str:
     """The GPU's name, or the processor's and how many cores may be used."""
     import torch

@@ -90,7 +90,7 @@ def check(name: str) -> str:
         raise AdlibError(
             "There is no backbone called '{name}'. Close: {near}.",
             name=name[:80],
-            near=", ".join([*near, weights.OFFLINE]),
+            near=", ".join([*near, *weights.BUILT_IN]),
         )
     known = [full.partition(".")[2] for full in timm.list_pretrained(architecture + ".*")]
     if tag and tag not in known:

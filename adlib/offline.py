@@ -1,7 +1,8 @@
-"""The backbone that ships with adlib: a small network of 3x3 convolutions, trained on pictures made by formula.
+"""The backbones that ship with adlib: a small network of 3x3 convolutions, trained on pictures made by formula.
 
 It stands behind the name "offline" with the same stages as a ResNet, so that the app finds defects from the first minute
-without a download.  How its weights were made is told in assets/weights/README.md; `training/` makes them again.
+without a download.  "offline_pure" is the same network with weights that no teacher helped to find.  How both were made is
+told in assets/weights/README.md; `training/` makes them again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from torch import Tensor, nn
 from adlib import states, weights
 
 STRIDES = (4, 8, 16)
-FILE = Path(__file__).resolve().parents[1] / "assets" / "weights" / "offline.safetensors"
+FILES = {
+    name: Path(__file__).resolve().parents[1] / "assets" / "weights" / f"{name}.safetensors"
+    for name in weights.BUILT_IN
+}
 
 
 @dataclass(frozen=True)
@@ -107,30 +111,31 @@ class OfflineNet(nn.Module):
         return maps
 
 
-def form() -> Form:
-    """Of the file that ships.  Raises DataError when it is damaged."""
-    shapes, said = states.shapes(FILE), weights.about(FILE)
+def form(name: str) -> Form:
+    """Of a file that ships.  Raises DataError when it is damaged."""
+    file = FILES[name]
+    shapes, said = states.shapes(file), weights.about(file)
     try:
         stem, *widths = (shapes[f"{part}.weight"][0] for part in ("stem", "down.0", "down.1", "down.2"))
     except (KeyError, IndexError) as error:
-        raise weights.damaged(FILE, error) from None
+        raise weights.damaged(file, error) from None
     heads = tuple(shapes[f"heads.{stage}.weight"][0] for stage in range(3) if f"heads.{stage}.weight" in shapes)
     return Form(stem, tuple(widths), heads or None, said.get("padding", "zeros"))
 
 
-def channels() -> tuple[int, ...]:
+def channels(name: str) -> tuple[int, ...]:
     """Of each stage, as the file has them."""
-    found = form()
+    found = form(name)
     return found.channels or found.widths
 
 
-def skeleton(stages: tuple[int, ...], device: str) -> OfflineNet:
+def skeleton(name: str, stages: tuple[int, ...], device: str) -> OfflineNet:
     """The network without weights, cut after its last stage."""
-    return OfflineNet(stages, form()).to(device)
+    return OfflineNet(stages, form(name)).to(device)
 
 
-def load(stages: tuple[int, ...]) -> OfflineNet:
+def load(name: str, stages: tuple[int, ...]) -> OfflineNet:
     """The network with its weights, cut after its last stage.  Raises DataError when the file is damaged."""
-    net = OfflineNet(stages, form())
-    net.load_state_dict(states.read(FILE, net.state_dict()))
+    net = OfflineNet(stages, form(name))
+    net.load_state_dict(states.read(FILES[name], net.state_dict()))
     return net

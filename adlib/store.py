@@ -2,7 +2,7 @@
 
 A folder is found by an id that nobody can guess.  Files are written beside their target and moved into place, and a
 run's card or a data set's list is written last, so that a half-written folder is never listed.
-What the files mean is left to those who write them (`intake`, `workflow`, `jobs`).
+What the files mean is left to those who write them (`intake`, `fitting`, `evaluation`, `jobs`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Rules that turn scores into decisions: an alarm is score > value.
 
 Each rule returns a Threshold that carries how it was set, on what, and the false-alarm rate it promises.
-Which pictures are held out is decided by `workflow`; the areas that need no line are in `metrics`.
+Which pictures are held out is decided by `batches`; the areas that need no line are in `metrics`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from adlib import datasets, frames, images, store, workflow
+from adlib import datasets, evaluation, frames, images, store
 from adlib.contract import (
     DataError,
     Explains,
@@ -26,7 +26,7 @@ from adlib.contract import (
     Sentence,
     say,
 )
-from adlib.workflow import Fitted
+from adlib.inspection import Fitted
 
 USUAL_NORMALS = 12  # held-out normals that say what is usual at each level
 Place = tuple[float, float]
@@ -153,7 +153,7 @@ class _Normals:
 
     def by_embedding(self, prediction: Prediction) -> tuple[Match | None, int]:
         """The fitted normal whose embedding is nearest, and among how many it was looked for."""
-        found = workflow.explored(self.run)
+        found = evaluation.explored(self.run)
         if prediction.embeddings is None or found is None:
             return None, 0
         inside = {row["digest"] for row in self.fitted}

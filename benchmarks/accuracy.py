@@ -266,7 +266,7 @@ def main() -> None:
     elif not given.table:
         every_method(data, kept, given.sets, given.backbones, given.precision, given.methods or list(registry.METHODS))
     line = tables.circumstances(time.perf_counter() - started)
-    for backbone in ("resnet18", "offline", "mobilenetv2_100"):
+    for backbone in ("resnet18", "offline", "offline_pure", "mobilenetv2_100"):
         if any(key.startswith(f"cli {backbone} ") for key in kept.found):
             tables.write(f"accuracy {backbone}", [*method_table(kept, backbone, given.precision), "", line])
     for method in ("padim", "patchcore"):

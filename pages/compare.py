@@ -16,6 +16,8 @@ def pick() -> trials.Trial | None:
     """A choice among the experiments, or a new one."""
     known = {one.id: one for one in trials.every()}
     current = state.experiment() or NEW
+    if st.session_state.pop("experiment-gone", False):
+        st.warning(t("shell.gone_experiment"), icon=":material/link_off:")
     if not known:
         return None
     st.session_state["pick-experiment"] = current

@@ -42,6 +42,7 @@ def change(dataset: store.Dataset) -> None:
 
 def _delete(dataset: store.Dataset) -> None:
     dataset.delete()
+    st.toast(t("data.deleted", title=state.dataset_title(dataset.id, dataset.title)), icon=":material/delete:")
     state.forget("dataset")
     st.session_state.pop("taken", None)
 

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from adlib import jobs, samples, store
+from adlib import jobs, registry, samples, store
 from adlib.contract import AdlibError
 from adlib.request import Request
 from pages.parts import choices, shell, state, views, watching
@@ -30,7 +30,7 @@ def form(dataset: store.Dataset) -> None:
         st.subheader(t("fit.method"))
         method = choices.method()
     with right:
-        st.subheader(t("fit.before"))
+        st.subheader(t("fit.before", method=registry.card(method).title))
         request = choices.request(dataset, method)
         ready = request.backbone is None or choices.is_ready(request.backbone.name)
         place = st.container()  # the estimate may take a moment: everything else is drawn before it

@@ -6,7 +6,7 @@ from adlib import store
 from adlib.intake import SUFFIXES
 from adlib.results import calibration_of
 from pages.parts import examining, looking, overlay, shell, state, verdicts, views, watching
-from pages.parts.words import bare, plain, t, tell
+from pages.parts.words import bare, kind_word, plain, t, tell
 
 shell.page("heatmaps")
 shell.title("heatmaps")
@@ -17,6 +17,10 @@ def take(files: list[tuple[str, bytes]]) -> None:
     st.session_state["looked-items"], st.session_state["looked-refused"] = looking.take(files)
     state.empty_upload("heatmaps")
     st.rerun()
+
+
+def _kind(kind: str) -> str:
+    return plain(kind_word(kind))
 
 
 def bring() -> tuple[list[looking.Item], bool]:
@@ -30,7 +34,7 @@ def bring() -> tuple[list[looking.Item], bool]:
     )  # fmt: skip
     if source == "tests":
         kinds = list(dict.fromkeys(item.kind for item in tests))
-        kind = st.pills(t("heatmaps.kind"), kinds, key=f"kind-{run.id}", format_func=plain) if len(kinds) > 1 else None
+        kind = st.pills(t("heatmaps.kind"), kinds, key=f"kind-{run.id}", format_func=_kind) if len(kinds) > 1 else None
         return [item for item in tests if kind in (None, item.kind)], False
     if source == "camera":
         shot = st.camera_input(t("heatmaps.camera"), key=state.upload_key("heatmaps"), resolution="1080p")

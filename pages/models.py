@@ -58,7 +58,9 @@ def one(run: store.Run) -> None:
 
 
 def _delete(run: store.Run) -> None:
+    title = state.run_title(run)
     run.delete()
+    st.toast(t("models.deleted", title=title), icon=":material/delete:")
     state.forget("run")
 
 

@@ -168,6 +168,27 @@ def test_class_folders_with_train_and_test_are_classes_of_normals():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("good", "test", "defect"), [("good", "test", "crack"), ("良品", "テスト", "割れ"), ("OK品", "評価用", "NG品")]
+)
+def test_good_beside_test_is_what_to_learn_from(good, test, defect):
+    found = roles(f"{good}/0.png", f"{test}/{good}/0.png", f"{test}/{defect}/0.png")
+    assert [found[folder] for folder in (good, f"{test}/{good}", f"{test}/{defect}")] == [
+        ("normal", "good"), ("test_normal", "good"), ("defect", defect),
+    ]  # fmt: skip
+    assert roles("train/good/0.png", f"{good}/0.png", "test/crack/0.png")[good][0] == "ignore"  # train says it already
+    two = roles(*(f"{part}/{way}/0.png" for part in "ab" for way in (good, f"{test}/{defect}")))
+    assert two[f"a/{good}"] == ("normal", "a")
+    assert two[f"b/{test}/{defect}"] == ("defect", f"b/{defect}")
+
+
+def test_japanese_words_for_train_test_and_mask_are_known():
+    assert roles("学習用/良品/0.png", "テスト用/良品/0.png", "テスト用/傷/0.png", "マスク/傷/0.png") == {
+        "学習用/良品": ("normal", "good"), "テスト用/良品": ("test_normal", "good"), "テスト用/傷": ("defect", "傷"),
+        "マスク/傷": ("mask", "傷"),
+    }  # fmt: skip
+
+
 def test_what_no_layout_speaks_of_is_set_aside():
     found = roles(*MVTEC, "extra/prob33/a.png", "cover.png")
     assert found["extra/prob33"][0] == found[""][0] == "ignore"

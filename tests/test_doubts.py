@@ -53,6 +53,25 @@ def test_a_test_that_is_almost_a_normal_is_named(run):
     assert "1 in all" in told
 
 
+def test_a_line_above_most_defects_names_the_normals_that_hold_it_up():
+    labels = np.array([0] * 10 + [1] * 6)
+    scores = np.array([1.0] * 10 + [3.0, 3.1, 3.2, 3.3, 3.4, 9.0])
+    normals = [{"name": f"n{i}.png", "score": 1.0} for i in range(8)] + [{"name": "x.png", "score": None}]
+    odd = [{"name": "smudge.png", "score": 5.0}]
+    told = str(doubts.lifted(5.0, scores, labels, normals + odd))
+    assert "5 of 6 defects" in told
+    assert "AUROC 1.00" in told
+    assert "1 of which" in told
+    assert "smudge.png" in told
+    assert "n0.png" not in told
+    assert "another rule" in str(doubts.lifted(5.0, scores, labels, normals)), "a line by hand is held up by no picture"
+    assert doubts.lifted(3.15, scores, labels, normals + odd) is None, "most defects are caught"
+    assert doubts.lifted(5.0, np.ones(16), labels, normals + odd) is None, (
+        "scores that tell nothing have no better line"
+    )
+    assert doubts.lifted(5.0, scores[10:], labels[10:], normals + odd) is None, "without good tests nothing can be told"
+
+
 def test_pictures_in_a_burst_are_no_leak():
     rng = np.random.default_rng(3)
     same = rng.normal(0, 1, (1, 30)) + rng.normal(0, 0.01, (20, 30))

@@ -28,6 +28,7 @@ FLOORS = [
     {"registry"},
     {"batches", "results", "vetting", "decisions", "levels", "doubts", "changes", "learning"},
     {"request", "gaussian_study"},
+    {"inspection", "fitting", "evaluation"},
     {"workflow"},
     {"why", "learning_curve", "directions", "studies", "search", "report", "report_*", "queueing", "worker", "jobs", "exchange",
      "experiments", "class_sets", "holdout", "trials", "trial_results", "trial_parts", "trial_time",
@@ -36,7 +37,7 @@ FLOORS = [
 ]  # fmt: skip
 TORCH_ROOMS = {
     "weights", "features", "networks", "offline", "states", "threads", "maps", "store", "machine", "batches",
-    "workflow", "gaussian_study", "remembered", "experiments",
+    "fitting", "inspection", "gaussian_study", "remembered", "experiments",
 }  # and methods  # fmt: skip
 PAGES_MAY_CALL = {
     "contract", "workflow", "request", "batches", "results", "decisions", "jobs", "worker", "exchange", "report", "search",

@@ -406,3 +406,10 @@ def test_an_experiments_folder_that_is_damaged_is_one_sentence():
     at = open_page("compare", experiment=trial.id).run()
     assert not at.exception
     assert "damaged" in said(at)
+
+
+def test_a_link_to_an_experiment_that_is_gone_says_so():
+    at = open_page("compare", experiment="gone-for-good").run()
+    assert not at.exception
+    assert "not on this server" in at.warning[0].value
+    assert "experiment" not in at.query_params

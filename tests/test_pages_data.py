@@ -142,6 +142,7 @@ def test_a_data_set_is_renamed_and_deleted():
     at.button("delete-dataset").click().run()
     assert not at.exception
     assert store.Dataset.all() == []
+    assert "“Plates of Monday” was deleted" in at.toast[0].value
 
 
 def test_too_few_normals_give_one_red_box_and_the_pictures_are_still_shown():

@@ -99,6 +99,13 @@ def test_the_unusual_normals_and_the_smallest_defect_are_shown():
     assert "choose size 64" in texts(at)  # plates of 48 pixels are never made smaller
 
 
+def test_the_smallest_defect_of_pictures_that_are_made_smaller_is_shown():
+    items = [(f"train/good/{i}.png", png(part(i, side=600))) for i in range(3)]
+    at = opened(tiny_dataset(items=items), "doctor-smallest", checked=False)  # 600 pixels are more than the usual 256
+    assert at.number_input("smallest-keep").value > 2
+    assert "choose size" in texts(at)
+
+
 def test_a_name_that_is_markdown_is_written_letter_by_letter():
     dataset = tiny_dataset(items=[*tiny_items(), ("train/good/![x](http:evil).png", png(part(77) // 4))])
     at = opened(dataset, "doctor-findings", "doctor-unusual")

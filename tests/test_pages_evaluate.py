@@ -149,6 +149,12 @@ def test_the_first_sentence_is_the_decision_with_its_rule_and_what_it_did(run):
     assert "4 of 4 defects (95 %: 40–100 %)" in first
 
 
+def test_a_threshold_that_most_defects_pass_under_says_what_lifts_it(run):
+    decisions.set_by_hand(run, 2 * max(row["score"] for row in run.read("scores.json")))
+    at = opened(run)
+    assert any("defects lie below the threshold" in warning.value for warning in at.warning)
+
+
 def test_outlines_are_counted_at_the_line_that_is_looked_at(run):
     assert "0 of 4 good tests and 4 of 4 defects show any outlined pixel" in said(opened(run))
     at = opened(run)

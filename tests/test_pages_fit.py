@@ -67,6 +67,13 @@ def test_the_built_in_backbone_says_so_and_names_a_better_one_that_is_ready(monk
     assert "**wide_net.mine**, which is ready here too, found more defects" in said(at.run())
 
 
+def test_the_form_says_which_method_it_will_fit():
+    at = open_page("fit", dataset=tiny_dataset().id).run()
+    assert "Fit PatchCore" in [head.value for head in at.subheader]  # on a phone the chosen card is screens away
+    at.button("choose-padim").click().run()
+    assert "Fit PaDiM" in [head.value for head in at.subheader]
+
+
 def test_missing_weights_are_a_warning_with_a_way_out():
     at = open_page("fit", dataset=tiny_dataset().id).run()
     at.selectbox("fit-network").set_value("resnet18.tv_in1k").run()

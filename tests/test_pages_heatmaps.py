@@ -156,3 +156,9 @@ def test_an_upload_is_kept_for_a_day_and_no_longer(run):
     os.utime(old.path, (time.time() - 2 * 86_400,) * 2)
     looking.take([BAD])
     assert not old.path.exists()
+
+
+def test_kinds_are_words_in_the_visitors_language(run):
+    at = open_page("heatmaps", lang="ja", run=run.id).run()
+    assert "ラベル：良品" in said(at)
+    assert "良品" in at.pills(f"kind-{run.id}").options

@@ -6,7 +6,7 @@ import io
 import logging
 
 import pytest
-from kit_pages import finished_run, open_page, texts, tiny_dataset
+from kit_pages import finished_run, open_page, texts, tiny_dataset, tiny_items
 
 from adlib import exchange, store
 
@@ -46,6 +46,8 @@ def test_a_run_is_deleted_only_after_the_second_press():
     assert not store.Run.exists(run.id)
     assert not at.exception
     assert "Finished runs will be listed here" in texts(at)
+    assert "Pixel median" in at.toast[0].value
+    assert "was deleted" in at.toast[0].value, "the page goes on with another run: who pressed must see what is gone"
 
 
 def test_a_run_from_elsewhere_is_taken_in_and_becomes_the_current_one():
@@ -72,7 +74,7 @@ def test_backbones_are_listed_with_the_offline_one_ready(monkeypatch, tmp_path):
     at.run()
     table = at.dataframe[0].value
     ready = table[table["State"] == "ready"]["Backbone"].tolist()
-    assert ready == ["offline"]
+    assert ready == ["offline", "offline_pure"]
     assert "resnet18.tv_in1k" in table["Backbone"].tolist()
 
 
@@ -81,3 +83,26 @@ def test_a_link_to_a_run_that_is_gone_says_so_and_the_page_stands():
     at = open_page("models", run="gone-for-good").run()
     assert not at.exception
     assert "not on this server" in at.warning[0].value
+
+
+def test_runs_of_one_title_are_told_apart_where_one_is_chosen():
+    first = finished_run()
+    exchange.unpack(io.BytesIO(exchange.pack(first)))
+    at = open_page("models").run()
+    offered = at.selectbox("pick-run").options
+    assert len(set(offered)) == 2, "the copy bears the title and the moment of the first"
+    assert all(label.startswith("Pixel median") for label in offered)
+    assert any(f"({first.id[:4]})" in label for label in offered)
+    first.delete()
+    (alone,) = open_page("models").run().selectbox("pick-run").options
+    assert "(" not in alone
+
+
+def test_the_run_shown_unasked_is_one_of_the_open_data_set_and_another_says_so():
+    ours, theirs = finished_run(), finished_run(tiny_dataset("Rings", tiny_items(13)))
+    at = open_page("heatmaps", dataset=ours.card["dataset"]).run()
+    assert at.session_state["run"] == ours.id, "the newest of all would be the rings"
+    assert "other pictures" not in texts(at)
+    at = open_page("heatmaps", dataset=ours.card["dataset"], run=theirs.id).run()
+    assert at.session_state["run"] == theirs.id
+    assert "learned from other pictures than those of the open data set, Plates" in texts(at)

@@ -55,7 +55,7 @@ def test_why_shows_the_place_beside_the_nearest_normals(lang, run, caplog):
         at = opened_why(run, lang)
     assert not at.exception
     assert not at.error
-    assert ("beside the same place of the most similar normal" if lang == "en" else "最も似た正常品の同じ位置") in said(
+    assert ("beside the same place of the most similar normal" if lang == "en" else "最も似た良品の同じ位置") in said(
         at
     )
     assert "train/good/" in said(at)
@@ -118,7 +118,7 @@ def test_mistakes_stand_in_the_order_of_regret(run):
 @pytest.mark.parametrize("lang", ["en", "ja"])
 def test_a_false_alarm_is_taken_into_the_normals_and_compared_when_fitted(lang, run):
     before = (Path(store.Dataset.open(run.card["dataset"]).folder) / "dataset.json").read_bytes()
-    at = on_tab(alarming(run), "Mistakes" if lang == "en" else "間違い", lang)
+    at = on_tab(alarming(run), "Mistakes" if lang == "en" else "誤判定", lang)
     button = next(b for b in at.button if b.key and b.key.startswith("take-over-"))
     button.click().run()
     assert not at.exception
@@ -137,7 +137,7 @@ def test_a_false_alarm_is_taken_into_the_normals_and_compared_when_fitted(lang, 
     decisions.use_learned(run)
     at = open_page("evaluate", run=later.id, lang=lang).run()
     assert not at.exception
-    assert ("3 good, 4 defect pictures" if lang == "en" else "正常品 3 枚、不良 4 枚") in said(at)
+    assert ("3 good, 4 defect pictures" if lang == "en" else "良品 3 枚、不良 4 枚") in said(at)
     assert ("It counts on neither side" if lang == "en" else "どちらの集計にも含みません") in said(at)
 
 

@@ -115,8 +115,8 @@ def test_weights_set_the_scale_of_each_stage_and_nothing_else(
     x = pool.batch(pictures, np.random.default_rng(4), 32, 64)
     found = []
     for name, asked in (("as they come", ()), ("weighed", weights)):
-        monkeypatch.setattr(offline, "FILE", tmp_path / f"{name}.safetensors")
-        export(run, offline.FILE, answers, weights=asked)
+        monkeypatch.setitem(offline.FILES, "offline", tmp_path / f"{name}.safetensors")
+        export(run, offline.FILES["offline"], answers, weights=asked)
         found.append(features.extractor(Backbone("offline", (0, 1, 2), precision="fp32"))(x))
     apart, variance, channels = [], 0.0, 0
     for plain_maps, maps in zip(*found, strict=True):
@@ -148,18 +148,18 @@ def test_a_student_of_another_width_or_border_ships_like_any_other(
     run = Run(replace(TINY, tasks=("distil:resnet10t",), steps=2, width=width, padding=padding), pictures)
     train(run, tmp_path)
     assert recipe_of(tmp_path) == run.recipe
-    monkeypatch.setattr(offline, "FILE", tmp_path / "made.safetensors")
-    export(run, offline.FILE, "own")
-    form = offline.form()
+    monkeypatch.setitem(offline.FILES, "offline", tmp_path / "made.safetensors")
+    export(run, offline.FILES["offline"], "own")
+    form = offline.form("offline")
     assert form == sized(width, padding)
-    assert form.widths == offline.channels() == tuple(int(width * w) for w in (64, 128, 256))
+    assert form.widths == offline.channels("offline") == tuple(int(width * w) for w in (64, 128, 256))
     x = pool.batch(pictures, np.random.default_rng(0), 2, 64)
     with torch.no_grad():
         wanted = run.student.eval()(standardised(x))
-        for ours, own in zip(offline.load((0, 1, 2))(standardised(x)), wanted, strict=True):
+        for ours, own in zip(offline.load("offline", (0, 1, 2))(standardised(x)), wanted, strict=True):
             torch.testing.assert_close(ours, own, rtol=0.02, atol=0.02 * float(own.std()))
-    export(run, offline.FILE, "own", padding="zeros")
-    assert offline.form().padding == "zeros"
+    export(run, offline.FILES["offline"], "own", padding="zeros")
+    assert offline.form("offline").padding == "zeros"
 
 
 def test_a_teacher_beside_a_mirrored_student_mirrors_too_and_the_shared_one_stays(pictures, teacher):
@@ -178,7 +178,7 @@ def test_the_file_answers_as_the_student_with_its_heads(answers, pictures, teach
     run = Run(replace(TINY, tasks=("distil:resnet10t",)), pictures)
     run.step()
     export(run, tmp_path / "made.safetensors", answers)
-    monkeypatch.setattr(offline, "FILE", tmp_path / "made.safetensors")
+    monkeypatch.setitem(offline.FILES, "offline", tmp_path / "made.safetensors")
     x = pool.batch(pictures, np.random.default_rng(0), 2, 64)
     found = features.extractor(Backbone("offline", (0, 1, 2), precision="fp32"))(x)
     (task,) = run.tasks

@@ -76,10 +76,10 @@ def test_the_list_of_ready_backbones_says_size_and_licence_and_begins_with_the_o
     put(cache / "models--timm--resnet18.tv_in1k" / "snapshots" / "abc" / "model.safetensors")
     monkeypatch.setenv("ADLIB_WEIGHTS", str(tmp_path / "given"))
     ready = weights.ready()
-    assert [one.name for one in ready] == ["offline", "mine", "resnet18.tv_in1k"]
-    assert [one.licence for one in ready[1:]] == ["MIT", "BSD-3-Clause"]
-    assert ready[0].offline
-    assert ready[1].megabytes > 0
+    assert [one.name for one in ready] == ["offline", "offline_pure", "mine", "resnet18.tv_in1k"]
+    assert [one.licence for one in ready[2:]] == ["MIT", "BSD-3-Clause"]
+    assert [one.offline for one in ready] == [True, True, False, False]
+    assert ready[2].megabytes > 0
 
 
 def test_missing_weights_are_told_with_three_ways_and_the_offline_backbone():
@@ -193,7 +193,7 @@ def test_a_hub_out_of_reach_is_told_with_the_way_round(cache):
         weights.fetch("resnet18")
 
 
-@pytest.mark.parametrize("name", ["offline", "../etc/passwd"])
+@pytest.mark.parametrize("name", ["offline", "offline_pure", "../etc/passwd"])
 def test_only_names_of_backbones_are_fetched(name):
     with pytest.raises(AdlibError):
         weights.fetch(name)

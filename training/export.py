@@ -63,21 +63,35 @@ def export(run: Run, path: Path, answers: str, padding: str = "", weights: Seque
 
 @torch.no_grad()
 def _weighed(run: Run, tensors: dict[str, Tensor], form: Form, weights: Sequence[float]) -> dict[str, Tensor]:
-    """The last 1x1 convolutions, scaled stage by stage; the mean variance of all channels together is 1."""
-    own = "heads.0.weight" not in tensors
-    for stage, width in enumerate(form.widths if own else ()):
-        tensors |= {
-            f"heads.{stage}.weight": torch.eye(width)[:, :, None, None],
-            f"heads.{stage}.bias": torch.zeros(width),
-        }
-    channels = [len(tensors[f"heads.{stage}.bias"]) for stage in range(3)]
-    net = OfflineNet((0, 1, 2), replace(form, channels=tuple(channels)))
+    """The tensors that scale the answers of each stage; the mean variance of all channels together is 1."""
+    heads = "heads.0.weight" in tensors
+    channels = [len(tensors[f"{'heads' if heads else 'down'}.{stage}.bias"]) for stage in range(3)]
+    net = OfflineNet((0, 1, 2), replace(form, channels=tuple(channels) if heads else None))
     net.load_state_dict(tensors)
     pictures = [batch(run.pool, np.random.default_rng((run.recipe.seed, 1 << 41, i)), 8, 128) for i in range(8)]
     whole = (sum(channels) / sum(weight**2 for weight in weights)) ** 0.5
-    heads = {}
-    for stage, (maps, weight) in enumerate(zip(net.eval()(standardised(torch.cat(pictures))), weights, strict=True)):
-        apart = (maps - maps.mean((0, 2, 3), keepdim=True)).square().sum(1).mean().sqrt()
-        for name in (f"heads.{stage}.weight", f"heads.{stage}.bias"):
-            heads[name] = tensors[name] * (whole * weight / apart)
-    return heads
+    maps = net.eval()(standardised(torch.cat(pictures)))
+    apart = [float((m - m.mean((0, 2, 3), keepdim=True)).square().sum(1).mean().sqrt()) for m in maps]
+    scales = [whole * weight / a for weight, a in zip(weights, apart, strict=True)]
+    return _in_heads(tensors, scales) if heads else _in_blocks(tensors, scales)
+
+
+def _in_heads(tensors: dict[str, Tensor], scales: Sequence[float]) -> dict[str, Tensor]:
+    names = [(f"heads.{stage}.{part}", scale) for stage, scale in enumerate(scales) for part in ("weight", "bias")]
+    return {name: tensors[name] * scale for name, scale in names}
+
+
+def _in_blocks(tensors: dict[str, Tensor], scales: Sequence[float]) -> dict[str, Tensor]:
+    """A stage's own maps are scaled inside it, for ReLU lets a positive factor through: what comes in from the stage before
+    is brought back to its scale first, and what branches off takes no part."""
+    made, before = {}, 1.0
+    for stage, scale in enumerate(scales):
+        factors = {"down": (scale / before, scale), "first": (1 / scale, 1.0), "second": (scale, scale)}
+        for part, (weight, bias) in factors.items():
+            name = f"down.{stage}" if part == "down" else f"blocks.{stage}.{part}"
+            made |= {
+                f"{name}.weight": tensors[f"{name}.weight"] * weight,
+                f"{name}.bias": tensors[f"{name}.bias"] * bias,
+            }
+        before = scale
+    return made

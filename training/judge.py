@@ -103,7 +103,7 @@ def backbone_of(name: str) -> Backbone:
     """A name that adlib knows, or a file that `export` wrote, which then stands behind "offline" in this process."""
     path = Path(name)
     if path.suffix == ".safetensors":
-        offline.FILE = path
+        offline.FILES[weights.OFFLINE] = path
         features._dry.cache_clear()
         return Backbone(weights.OFFLINE)
     return Backbone(name)

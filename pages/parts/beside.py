@@ -35,7 +35,7 @@ def draw() -> None:
     )  # fmt: skip
     titles = {line.id: line.title for line in lines if chosen_set in (_ALL, line.dataset)}
     ids = list(titles)[:_MOST]
-    names = _told_apart({id: titles[id] for id in ids})
+    names = views.told_apart([line for line in lines if line.id in ids])
     chosen = st.pills(
         t("compare.runs"), ids, selection_mode="multi", default=ids[:_FIRST], key=f"beside-runs-{chosen_set}",
         format_func=names.__getitem__, wrap=True,
@@ -56,12 +56,6 @@ def draw() -> None:
     shared = _warn(list(found.values()))
     _table(found, names, shared)
     _curves(found, names, shared)
-
-
-def _told_apart(titles: dict[str, str]) -> dict[str, str]:
-    """Titles, with the beginning of the id where two are the same."""
-    every = list(titles.values())
-    return {id: title if every.count(title) == 1 else f"{title} ({id[:4]})" for id, title in titles.items()}
 
 
 def _tests(found: Found) -> list[Test]:

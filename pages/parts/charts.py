@@ -8,7 +8,7 @@ import streamlit as st
 from adlib import metrics, plots
 from adlib.alt_text import boxes_text, histogram_text, pr_text, roc_text
 from pages.parts.findings import Found
-from pages.parts.words import bare, t
+from pages.parts.words import bare, kind_word, t
 
 _BARE = {"displayModeBar": False}
 
@@ -51,9 +51,9 @@ def boxes(found: Found) -> None:
     kinds: dict[str, list[float]] = {}
     names: dict[str, list[str]] = {}
     for row, value in zip(found.rows, found.normalised, strict=True):
-        kinds.setdefault(row["kind"], []).append(float(value))
-        names.setdefault(row["kind"], []).append(row["name"])
-    good = {row["kind"] for row in found.rows if row["label"] == 0}
+        kinds.setdefault(kind_word(row["kind"]), []).append(float(value))
+        names.setdefault(kind_word(row["kind"]), []).append(row["name"])
+    good = {kind_word(row["kind"]) for row in found.rows if row["label"] == 0}
     words = _distance_words() | {
         "alt": bare("evaluate.boxes_alt"), "alt_kind": bare("evaluate.boxes_alt_kind"),
         "alt_over": bare("evaluate.alt_over"), "normal": bare("evaluate.good"), "defect": bare("evaluate.defect"),

@@ -102,7 +102,7 @@ def network() -> str:
 
 
 def is_ready(name: str) -> bool:
-    return name == weights.OFFLINE or weights.find(name) is not None
+    return name in weights.BUILT_IN or weights.find(name) is not None
 
 
 def say_missing(name: str) -> None:
@@ -193,7 +193,7 @@ def forecast(request: Request, dataset: store.Dataset) -> None:
         expected = _estimate(dataset.id, dataset.meta.get("created"), len(normals), json.dumps(request.as_json()))
     free, kept = amount(expected.free_bytes), amount(expected.cost.state_bytes)
     time, memory = st.columns(2)
-    time.metric(t("fit.about_time"), duration(expected.seconds))
+    time.metric(t("fit.about_time"), duration(expected.seconds), help=t("fit.time_help"))
     help_ = t("fit.memory_help", free=free, kept=kept)
     memory.metric(t("fit.about_memory"), amount(expected.cost.fit_bytes), help=help_)
     if not expected.fits:

@@ -15,6 +15,7 @@ from pages.parts.words import bare, plain, t, tell
 _PER_PAGE = 6
 _CHOICES = 200  # pictures offered to draw on
 _SIDE = 1000  # pixels of the picture to draw on
+_TALL = 620  # pixels of the screen that it may take from top to bottom: nobody can drag over what must be scrolled to
 
 
 # --- the doctor -------------------------------------------------------------------------------------------------------
@@ -211,7 +212,7 @@ def smallest(dataset: store.Dataset) -> None:
         left, right = st.columns(2)
         left.number_input(t("doctor.size"), 64, 2048, 256, step=32, key="smallest-size")
         wanted = right.number_input(
-            t("doctor.keep"), 1.0, 10_000.0, max(1.0, round(spot)), step=1.0, key="smallest-keep"
+            t("doctor.keep"), 1.0, 10_000.0, max(1.0, float(round(spot))), step=1.0, format="%g", key="smallest-keep"
         )
         needed = doctor.size_that_keeps(dataset, float(wanted))
         if needed is None:
@@ -252,10 +253,11 @@ def region(dataset: store.Dataset, samples: Sequence[Sample]) -> None:
             st.markdown(":material/broken_image:")
             return
         key = f"drawing-{dataset.id}"
-        drawing.drawing(
-            photo, (of["width"], of["height"]), now, alt=bare("doctor.region_alt", name=sample.name), key=key,
-            on_save=lambda: _keep(dataset.id, key),
-        )  # fmt: skip
+        with st.container(width=max(280, round(_TALL * of["width"] / of["height"]))):
+            drawing.drawing(
+                photo, (of["width"], of["height"]), now, alt=bare("doctor.region_alt", name=sample.name), key=key,
+                on_save=lambda: _keep(dataset.id, key),
+            )  # fmt: skip
         if "region-refused" in st.session_state:
             st.error(tell(st.session_state.pop("region-refused")), icon=":material/error:")
 

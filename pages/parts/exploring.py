@@ -14,7 +14,7 @@ from adlib.contract import AdlibError
 from adlib.results import ratio_of
 from pages.parts import overlay, scatter, state
 from pages.parts.findings import Found
-from pages.parts.words import bare, number, plain, t
+from pages.parts.words import bare, kind_word, number, plain, t
 
 _MOST = 1000  # tests on the plane; beyond, points hide each other and the layout takes long
 _SIDE = 640  # pixels of a picture's longer side
@@ -134,8 +134,9 @@ def plane(found: Found) -> None:
     captions = [f"{row['name']}\n{bare('evaluate.fitted_normal')}" for row in known]
     for row in rows:
         times = bare("overlay.value", x=f"{ratio_of(row['score'], found.calibration):.2f}")
-        captions.append(f"{row['name']}\n{row['kind']} · {times}")
-    groups = scatter.groups(bare("evaluate.fitted_normal"), bare("evaluate.good_tests"), defects)
+        captions.append(f"{row['name']}\n{kind_word(row['kind'])} · {times}")
+    shown_kinds = [kind_word(kind) for kind in defects]
+    groups = scatter.groups(bare("evaluate.fitted_normal"), bare("evaluate.good_tests"), shown_kinds)
     if len(shown_tests) < len(found.rows):
         st.markdown(t("evaluate.first_only", n=len(shown_tests), total=len(found.rows)))
     picked = f"picked-{found.run.id}"
@@ -145,7 +146,7 @@ def plane(found: Found) -> None:
 
     scatter.scatter(
         places, kinds, captions, groups, sprites, key="plane", chosen=st.session_state.get(picked), on_pick=pick,
-        alt=bare("evaluate.plane_alt", normals=len(known), tests=len(rows), kinds=", ".join(defects)),
+        alt=bare("evaluate.plane_alt", normals=len(known), tests=len(rows), kinds=", ".join(shown_kinds)),
     )  # fmt: skip
     st.markdown(t("evaluate.plane_about"))
     chosen = st.session_state.get(picked)
@@ -174,7 +175,7 @@ def _sprites(tiles: tuple[tuple[str, str], ...], white: int | None) -> bytes:
 def verdict(found: Found, index: int) -> str:
     """Kind, multiples of the threshold, and whether the verdict is right."""
     row = found.rows[index]
-    values = {"kind": row["kind"], "x": number(ratio_of(row["score"], found.calibration), 2)}
+    values = {"kind": kind_word(row["kind"]), "x": number(ratio_of(row["score"], found.calibration), 2)}
     alarm = row["score"] > found.line
     if alarm and row["label"] == 0:
         return f":material/notification_important: {t('evaluate.false_alarm_at', **values)}"

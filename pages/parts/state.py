@@ -55,10 +55,10 @@ def choose(*, dataset: str | None = None, run: str | None = None, along: bool = 
         with suppress(AdlibError):
             asked = store.Run.open(run).request["dataset"]
             dataset = asked if store.Dataset.exists(asked) else None
-    for kind, id in (("dataset", dataset), ("run", run)):
-        if id is not None:
-            st.session_state[kind] = id
-            st.query_params[kind] = id
+    chosen = {kind: id for kind, id in (("dataset", dataset), ("run", run)) if id is not None}
+    for kind, id in chosen.items():
+        st.session_state[kind] = id
+    st.query_params.update(chosen)  # both at once: one step back in the browser undoes one choice
 
 
 def forget(kind: str) -> None:
@@ -89,6 +89,8 @@ def experiment() -> str | None:
     asked = st.query_params.get("experiment")
     if asked and trials.exists(asked):
         st.session_state["experiment"] = asked
+    elif asked and st.session_state.get("experiment") != asked:  # else it was deleted here a moment ago
+        st.session_state["experiment-gone"] = True
     known = st.session_state.get("experiment")
     if not known or not trials.exists(known):
         choose_experiment(None)

@@ -96,7 +96,7 @@ def _details(kind: str, chosen: Sequence[str]) -> dict[str, Any]:
     if not place.open:
         return dict(kept)
     with place:
-        names = list(dict.fromkeys(["offline", *(one.name for one in weights.ready())]))
+        names = [one.name for one in weights.ready()]
         name = st.selectbox(
             t("compare.backbone"), names, key="trial-backbone", persist_state="session", help=t("compare.backbone_help")
         )

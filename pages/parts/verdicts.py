@@ -10,7 +10,7 @@ from adlib import store
 from adlib.contract import Sentence
 from pages.parts import looking, overlay, reasons, views
 from pages.parts.looking import Item, Seen
-from pages.parts.words import bare, plain, t, tell
+from pages.parts.words import bare, kind_word, plain, t, tell
 
 PER_PAGE = 6
 Pair = tuple[Item, Seen]
@@ -62,7 +62,7 @@ def _card(run: store.Run, item: Item, seen: Seen, place: int, *, alone: bool) ->
                 seen.photo, seen.size, seen.heat, alt=item.name, key=f"heat-{item.digest}", controls=alone,
                 heat_alt=bare("overlay.alt", name=item.name, x=f"{seen.ratio:.2f}"),
             )  # fmt: skip
-        kind = f" · {t('heatmaps.known', kind=item.kind)}" if item.kind else ""
+        kind = f" · {t('heatmaps.known', kind=kind_word(item.kind))}" if item.kind else ""
         st.markdown(f":small[{plain(item.name)}{kind} · {seen.size[0]} × {seen.size[1]}]")
         reasons.expander(run, item.path, item.digest, item.name, item.digest)
         for note in seen.notes:

@@ -11,7 +11,9 @@ import streamlit as st
 from adlib import jobs, store
 from adlib.contract import AdlibError, Sentence, WeightsMissing
 from pages.parts import learning, shell, state
-from pages.parts.words import bare, duration, plain, t, tell, tell_bare
+from pages.parts.words import bare, duration, plain, t, tell, tell_bare, when
+
+_LINE = 60  # bytes of text that a line of a table is sure to hold
 
 # --- errors and empty places ------------------------------------------------------------------------------------------
 
@@ -41,8 +43,13 @@ def refused(rows: Sequence[tuple[str, Sentence]], reason: str = "") -> None:
     title = reason or bare("views.reason")
     import pandas as pd  # a quarter of a second, which the first page of a server does not have
 
-    table = pd.DataFrame({bare("views.name"): [name for name, _ in rows], title: [tell_bare(why) for _, why in rows]})
-    st.dataframe(table, hide_index=True, alt=bare("views.refused_alt", n=len(rows), title=title))
+    name, reasons = bare("views.name"), [tell_bare(why) for _, why in rows]
+    table = pd.DataFrame({name: [each for each, _ in rows], title: reasons})
+    long = max(len(why.encode("utf-8")) for why in reasons) > _LINE  # a letter of Japanese is wider, and has more bytes
+    st.dataframe(
+        table, hide_index=True, alt=bare("views.refused_alt", n=len(rows), title=title), row_height=72 if long else None,
+        column_config={name: st.column_config.TextColumn(width="medium"), title: st.column_config.TextColumn(width="large")},
+    )  # fmt: skip
 
 
 def metrics(figures: Sequence[tuple[str, str, str | None]]) -> None:
@@ -69,8 +76,13 @@ def pick_dataset() -> store.Dataset | None:
 
 
 def pick_run() -> store.Run | None:
-    """A choice among the finished runs, and the current one even when it is still at work.  As `pick_dataset`."""
-    titles = {line.id: line.title for line in state.runs()}
+    """A choice among the finished runs, and the current one even when it is still at work.  As `pick_dataset`.
+
+    Where none was chosen it is the newest of the current data set.  A run of another data set says so.
+    """
+    lines, here = state.runs(), state.dataset()
+    lines.sort(key=lambda line: here is None or line.dataset != here.id)  # stable: each part stays newest first
+    titles = told_apart(lines)
     current = state.run()
     if current is not None and current.id not in titles:
         titles = {current.id: state.run_title(current), **titles}
@@ -78,7 +90,24 @@ def pick_run() -> store.Run | None:
         empty(t("views.no_run"), "fit", t("views.to_fit"), icon=":material/model_training:")
         return None
     _pick("run", list(titles), titles.__getitem__)
-    return state.run()
+    run = state.run()
+    others = {line.id for line in lines if here is not None and line.dataset != here.id}
+    if here is not None and run is not None and run.id in others:
+        st.info(t("views.other_dataset", title=state.dataset_title(here.id, here.title)), icon=":material/database:")
+        shell.link("fit", t("views.to_fit"))
+    return run
+
+
+def told_apart(lines: Sequence[state.RunLine]) -> dict[str, str]:
+    """Id → title of each run; where titles are the same, with the moment, and with the id where that is not enough."""
+    names = {line.id: line.title for line in lines}
+    for marks in (
+        {line.id: f" · {when(line.created)}" for line in lines},
+        {line.id: f" ({line.id[:4]})" for line in lines},
+    ):
+        every = list(names.values())
+        names = {id: name + (marks[id] if every.count(name) > 1 else "") for id, name in names.items()}
+    return names
 
 
 def _pick(kind: str, ids: list[str], name) -> None:

@@ -84,7 +84,9 @@ def _word(value: str) -> str:
 
 
 def kind_word(kind: str) -> str:
-    """A kind of defect as a person reads it: those of the sample sets are translated.  Not escaped."""
+    """A kind as a person reads it: "good" and the sample sets' kinds of defect are translated.  Not escaped."""
+    if kind == "good":
+        return bare("evaluate.good")
     return (tell_bare(kind) if kind in by_sentence() else kind).replace("_", " ")
 
 
