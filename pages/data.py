@@ -35,7 +35,7 @@ def change(dataset: store.Dataset) -> None:
                 dataset.meta["title"] = name.strip()[:120]
                 dataset.save()
                 st.rerun()
-        with st.popover(t("data.delete"), icon=":material/delete:"):
+        with st.popover(t("data.delete"), icon=":material/delete:", key=f"sure-{dataset.id}"):
             st.markdown(t("data.delete_sure", title=dataset.title, n=len(dataset.meta["pictures"])))
             st.button(t("data.delete_yes"), key="delete-dataset", on_click=_delete, args=(dataset,))
 

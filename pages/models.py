@@ -52,7 +52,7 @@ def one(run: store.Run) -> None:
             if st.button(t("models.save"), key="save-name") and name.strip():
                 run.rename(name)
                 st.rerun()
-        with st.popover(t("models.delete"), icon=":material/delete:"):
+        with st.popover(t("models.delete"), icon=":material/delete:", key=f"sure-{run.id}"):
             st.markdown(t("models.delete_sure", title=state.run_title(run)))
             st.button(t("models.delete_yes"), key="delete-run", on_click=_delete, args=(run,), icon=":material/delete:")
 

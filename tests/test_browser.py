@@ -243,6 +243,21 @@ def test_a_folder_of_hostile_files_leaves_the_app_standing(visit, here):
         assert visitor.page.locator("[data-testid=stException]").count() == 0
 
 
+def test_a_deletion_does_not_put_the_next_one_under_the_pointer(visit, here, run):
+    """The page goes on with another run; a second click in the same place must not delete that one too."""
+    gone = finished_run(tiny_dataset("Plates to be deleted", tiny_items(normals=11))).id
+    visitor = visit()
+    visitor.open("models", run=gone)
+    visitor.press(word("models.delete"))
+    sure = visitor.page.locator(".st-key-delete-run button:visible")
+    sure.click()
+    visitor.until(lambda: not store.Run.exists(gone), "the run was not deleted")
+    visitor.until(lambda: visitor.sees(run), "the page does not go on with the other run")
+    visitor.settle()
+    assert sure.count() == 0
+    assert store.Run.exists(run)
+
+
 # --- what every page promises -----------------------------------------------------------------------------------------
 
 
