@@ -138,8 +138,8 @@ def _guarded(source: Path | bytes, use: Callable[[Image.Image], T]) -> T:
         raise _too_many_pixels() from None
     except Image.UnidentifiedImageError:
         raise _foreign(data) from None
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, …
-        raise _damaged(type(error).__name__) from None
+    except Exception:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, …
+        raise _damaged() from None
 
 
 def _picture(opened: Image.Image, white: int, least: int | None) -> Picture:
@@ -174,8 +174,8 @@ def _too_many_pixels() -> DataError:
     )
 
 
-def _damaged(why: str) -> DataError:
-    return DataError("The picture is damaged or cut off ({why}). Copy or export it again.", why=why)
+def _damaged() -> DataError:
+    return DataError("The picture is damaged or cut off. Copy or export it again.")
 
 
 def _foreign(data: bytes) -> DataError:
@@ -186,7 +186,7 @@ def _foreign(data: bytes) -> DataError:
     if kind:
         return DataError("{kind} is not read here. Save the picture as PNG or JPEG.", kind=kind)
     if data.startswith(_OWN) or data[8:12] == b"WEBP":
-        return _damaged("UnidentifiedImageError")
+        return _damaged()
     return DataError(
         "This is not a PNG, JPEG, BMP, TIFF or WebP picture, whatever its name says. Save it as PNG or JPEG."
     )

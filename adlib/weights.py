@@ -154,6 +154,8 @@ def _known(name: str) -> str:
 
 def missing(name: str) -> WeightsMissing:
     """What to tell a person whose backbone has no weights here."""
+    if not _NAME.fullmatch(name):  # it would stand in a command to copy
+        return WeightsMissing("'{name}' is not the name of a backbone. Example: resnet18.tv_in1k.", name=name[:80])
     return WeightsMissing(
         "The weights of '{name}' are not on this machine. Put '{name}.safetensors' into the folder that ADLIB_WEIGHTS names, "
         "or fetch them on the Models page or with the command python -m adlib weights {name}, or give a file with --weights. "

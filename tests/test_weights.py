@@ -193,6 +193,12 @@ def test_a_hub_out_of_reach_is_told_with_the_way_round(cache):
         weights.fetch("resnet18")
 
 
+def test_what_is_no_name_is_not_put_into_a_command():
+    text = str(weights.missing("resnet18; rm -rf /"))
+    assert "is not the name" in text
+    assert "python -m" not in text
+
+
 @pytest.mark.parametrize("name", ["offline", "offline_pure", "../etc/passwd"])
 def test_only_names_of_backbones_are_fetched(name):
     with pytest.raises(AdlibError):
