@@ -188,7 +188,7 @@ def test_a_loaded_run_scores_as_the_fit_did():
 
 
 def test_a_heatmap_lies_on_the_defect_in_the_picture_s_own_pixels_and_is_calm_on_a_good_part():
-    fitted = workflow.load(fitted_run(dataset(normals=24), backbone=Backbone(), method="padim"))
+    fitted = workflow.load(fitted_run(dataset(normals=20), backbone=Backbone(size=128), method="padim"))
     pixels, mask = part(5000, defect=True)
     look = workflow.look(fitted, png(pixels))
     assert look.heat.shape == (64, 64)
