@@ -109,6 +109,7 @@ def served(workspace: Path) -> Iterator[str]:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(10)
                 process.kill()
+                process.wait()
 
 
 def _wait_until_healthy(port: int, server: subprocess.Popen[bytes], log: Path) -> None:

@@ -1,4 +1,4 @@
-"""Finished runs for the tests of pages: fitted once a module, copied into each test's own workspace."""
+"""Finished runs for the tests of pages: fitted once for all, copied into each test's own workspace."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from kit_pages import finished_run, tiny_dataset
+from kit_pages import finished_run
 
 from adlib import store
 
@@ -17,7 +17,7 @@ def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADLIB_WORKSPACE", str(folder))
-        finished_run(tiny_dataset())
+        finished_run()
     return folder
 
 

@@ -6,6 +6,7 @@ each one is.  Pictures are tiny and made on the spot.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import tracemalloc
 import warnings
@@ -19,7 +20,6 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from adlib.contract import Batch, DataError, Detector, Explains, NotFitted, Prediction, Reconstructs, Sentence, Stopped
 
@@ -33,9 +33,16 @@ class Subject:
     make: Callable[[int], Detector]
     needs: int
     gives_map: bool
+    known: dict[tuple[int, int], Detector] = dataclasses.field(default_factory=dict, repr=False)
 
     def fitted(self, pictures: Tensor, batch: int = 4) -> Detector:
         return self.make(0).fit(Pictures(pictures, batch))
+
+    def ready(self, n: int, seed: int = 0) -> Detector:
+        """A copy, to do with as one likes, of `fitted(parts(n, seed))`, which is fitted once for all promises."""
+        if (n, seed) not in self.known:
+            self.known[n, seed] = self.fitted(parts(n, seed))
+        return copy.deepcopy(self.known[n, seed])
 
 
 @dataclass(frozen=True)
@@ -80,24 +87,24 @@ def damaged(pixels: Tensor) -> Tensor:
 
 def check_a_second_fit_forgets_the_first(subject: Subject) -> None:
     first, second = parts(9, seed=1), parts(8, seed=2).flip(-1)
-    twice = subject.fitted(first).fit(Pictures(second))
-    _same_state(twice, subject.fitted(second))
-    _same(twice.score(first), subject.fitted(second).score(first))
+    twice, once = subject.fitted(first).fit(Pictures(second)), subject.fitted(second)
+    _same_state(twice, once)
+    _same(twice.score(first), once.score(first))
 
 
 def check_a_restored_detector_scores_the_same_to_the_bit(subject: Subject) -> None:
-    fitted = subject.fitted(parts(9))
+    fitted = subject.ready(9)
     state = {name: tensor.clone() for name, tensor in fitted.state().items()}
     assert state, "nothing was learned"
     assert all(tensor.device.type == "cpu" for tensor in state.values())
     tests = torch.cat([parts(3, seed=7), damaged(parts(2, seed=8))])
     _same(subject.make(1).restore(state).score(tests), fitted.score(tests))
-    _same(subject.fitted(parts(5, seed=3)).restore(state).score(tests), fitted.score(tests))
+    _same(subject.ready(6, seed=3).restore(state).score(tests), fitted.score(tests))
     _same_state(subject.make(0).restore(state), fitted)
 
 
 def check_a_state_that_does_not_fit_is_refused(subject: Subject) -> None:
-    state = subject.fitted(parts(6)).state()
+    state = subject.ready(6).state()
     for name, tensor in state.items():
         shorter = {key: value for key, value in state.items() if key != name}
         bent = {**state, name: tensor[None]}
@@ -110,7 +117,7 @@ def check_a_state_that_does_not_fit_is_refused(subject: Subject) -> None:
 
 
 def check_a_picture_scores_the_same_alone_and_in_any_batch(subject: Subject) -> None:
-    detector = subject.fitted(parts(9))
+    detector = subject.ready(9)
     tests = torch.cat([parts(6, seed=7), damaged(parts(5, seed=8))])
     whole = detector.score(tests)
     for chosen in ([0], [10], [3, 9], [9, 3, 5], list(range(10, -1, -1)), [7] * 9):
@@ -119,7 +126,7 @@ def check_a_picture_scores_the_same_alone_and_in_any_batch(subject: Subject) -> 
 
 
 def check_scoring_changes_nothing(subject: Subject) -> None:
-    detector = subject.fitted(parts(9))
+    detector = subject.ready(9)
     before = {name: tensor.clone() for name, tensor in detector.state().items()}
     tests = torch.cat([parts(1, seed=7), damaged(parts(1, seed=8))])
     kept = tests.clone()
@@ -167,7 +174,7 @@ def check_grey_and_odd_sized_pictures_are_taken(subject: Subject) -> None:
 
 def check_too_few_normals_are_refused_with_the_number(subject: Subject) -> None:
     for n in range(subject.needs):
-        detector = subject.fitted(parts(6))
+        detector = subject.ready(6)
         with pytest.raises(DataError) as error:
             detector.fit(Pictures(parts(n)))
         assert str(subject.needs) in str(error.value), f"'{error.value}' does not say that {subject.needs} are needed"
@@ -183,7 +190,7 @@ def check_stop_leaves_nothing_behind(subject: Subject) -> None:
         ticks.append((fraction, Sentence(message, numbers)))
 
     pictures = Pictures(parts(9))
-    subject.make(0).fit(pictures, listen)
+    heard = subject.make(0).fit(pictures, listen)
     fractions = [fraction for fraction, _ in ticks]
     assert len(fractions) >= 3, "a tick between batches is promised"
     assert fractions == sorted(fractions), "progress goes backwards"
@@ -191,7 +198,7 @@ def check_stop_leaves_nothing_behind(subject: Subject) -> None:
     assert fractions[-1] <= 1
     assert all(str(sentence) for _, sentence in ticks)
     for last in {0, 1, len(ticks) // 2, len(ticks) - 1}:
-        detector = subject.fitted(parts(6, seed=3))
+        detector = subject.ready(6, seed=3)
         left = iter(range(last))
 
         def stop(fraction: float, message: str, /, left: Iterator[int] = left, **numbers: Any) -> None:
@@ -201,7 +208,7 @@ def check_stop_leaves_nothing_behind(subject: Subject) -> None:
         with pytest.raises(Stopped):
             detector.fit(pictures, stop)
         _not_fitted(detector)
-        _same_state(detector.fit(pictures), subject.make(0).fit(pictures))
+        _same_state(detector.fit(pictures), heard)
 
 
 def check_nothing_is_scored_before_a_fit(subject: Subject) -> None:
@@ -209,7 +216,7 @@ def check_nothing_is_scored_before_a_fit(subject: Subject) -> None:
 
 
 def check_scores_and_maps_are_as_promised(subject: Subject) -> None:
-    detector = subject.fitted(parts(9))
+    detector = subject.ready(9)
     strange = torch.cat([parts(3, seed=7), torch.zeros(1, 3, SIZE, SIZE), torch.ones(1, 3, SIZE, SIZE)])
     for tests in (strange, strange[:1]):
         _promised(subject, detector.score(tests), tests)
@@ -219,7 +226,7 @@ def check_the_estimate_is_within_a_factor_of_two(subject: Subject) -> None:
     for n, size in ((3, 96), (24, SIZE)):
         pictures = Pictures(parts(n, height=size, width=size))
         told = subject.make(0).cost(n, size, size)
-        subject.make(0).fit(pictures)  # what is made once and kept by all, such as a network, is made now
+        subject.ready(6)  # what is made once and kept by all, such as a network, is made now
         detector = subject.make(0)
         peak = peak_bytes(lambda detector=detector, pictures=pictures: detector.fit(pictures))
         kept = sum(tensor.nbytes for tensor in detector.state().values())
@@ -231,7 +238,7 @@ def check_the_estimate_is_within_a_factor_of_two(subject: Subject) -> None:
 def check_memory_does_not_grow_with_the_normals(subject: Subject) -> None:
     """A bounded sample may be held; the subject's settings bound it below what these pictures would fill."""
     few, many = Pictures(parts(64), batch=16), Pictures(parts(160), batch=16)
-    subject.make(0).fit(few)
+    subject.ready(6)
     first = peak_bytes(lambda: subject.make(0).fit(few))
     second = peak_bytes(lambda: subject.make(0).fit(many))
     assert second <= 1.15 * first, f"{first} bytes for {len(few)} normals, {second} for {len(many)}"
@@ -266,7 +273,7 @@ def check_no_warning_is_given(subject: Subject) -> None:
 def check_what_it_tells_besides_is_about_its_own_score(subject: Subject) -> None:
     """`explain` and `reconstruct` may be left out; a detector that offers them keeps to the contract."""
     normals = parts(6)
-    detector = subject.fitted(normals)
+    detector = subject.ready(6)
     tests = torch.cat([parts(2, seed=7), damaged(parts(1, seed=8))])
     scores = detector.score(tests).scores
     if isinstance(detector, Explains):
@@ -343,6 +350,26 @@ def _not_fitted(detector: Detector) -> None:
 # --- counting bytes ---------------------------------------------------------------------------------------------------
 
 
+class _Sight(weakref.ref):
+    """A tensor that is looked at without being held."""
+
+    __slots__ = ("address",)
+    address: int
+
+
+def _tensors(values: Any, found: list[Tensor] | None = None) -> list[Tensor]:
+    """All tensors in what an operation takes or gives: torch's own way of finding them takes longer than small operations."""
+    found = [] if found is None else found
+    if isinstance(values, Tensor):
+        found.append(values)
+    elif isinstance(values, tuple | list):
+        for value in values:
+            _tensors(value, found)
+    elif isinstance(values, dict):
+        _tensors(tuple(values.values()), found)
+    return found
+
+
 class Meter(TorchDispatchMode):
     """Bytes that torch and numpy hold at once, counted storage by storage: the same figure every time, unlike RSS.
 
@@ -352,6 +379,7 @@ class Meter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.live: dict[int, list[int]] = {}  # address of a storage → its bytes, and how many tensors look at it
+        self.sights: dict[int, _Sight] = {}  # not a set: it would compare tensors
         self.held = self.peak = self.before = 0
 
     def __enter__(self) -> Any:
@@ -365,15 +393,17 @@ class Meter(TorchDispatchMode):
         tracemalloc.stop()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
-        given = {t.untyped_storage().data_ptr() for t in tensors}
         made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor) and not any(tensor is t for t in tensors):  # not the answer of an `add_`
-                storage = tensor.untyped_storage()
-                address, size = storage.data_ptr(), storage.nbytes()
-                if size and (address in self.live or address not in given):
-                    self._saw(tensor, address, size)
+        answers = _tensors(made)
+        if answers:
+            tensors = _tensors((args, kwargs))
+            given = {t.untyped_storage().data_ptr() for t in tensors}
+            for tensor in answers:
+                if not any(tensor is t for t in tensors):  # not the answer of an `add_`
+                    storage = tensor.untyped_storage()
+                    address, size = storage.data_ptr(), storage.nbytes()
+                    if size and (address in self.live or address not in given):
+                        self._saw(tensor, address, size)
         self._look()
         return made
 
@@ -382,12 +412,15 @@ class Meter(TorchDispatchMode):
             self.live[address] = [size, 0]
             self.held += size
         self.live[address][1] += 1
-        weakref.finalize(tensor, self._gone, address)
+        sight = _Sight(tensor, self._gone)
+        sight.address = address
+        self.sights[id(sight)] = sight
 
-    def _gone(self, address: int) -> None:
-        self.live[address][1] -= 1
-        if not self.live[address][1]:
-            self.held -= self.live.pop(address)[0]
+    def _gone(self, sight: _Sight) -> None:
+        self.sights.pop(id(sight), None)
+        self.live[sight.address][1] -= 1
+        if not self.live[sight.address][1]:
+            self.held -= self.live.pop(sight.address)[0]
 
     def _look(self) -> None:
         self.peak = max(self.peak, self.held + tracemalloc.get_traced_memory()[1] - self.before)

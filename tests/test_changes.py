@@ -134,7 +134,7 @@ def test_taking_the_last_good_test_over_sets_no_normals_aside():
 
 
 def test_before_and_after_rest_on_the_same_tests_without_the_moved_one():
-    made = dataset(normals=12, good=5)
+    made = dataset(normals=6, good=5)
     first, chosen = fitted(made), good_test(made)
     second = fitted(datasets.take_over(made, chosen.digest, first.id))
     change = changes.of(second)
@@ -150,7 +150,7 @@ def test_before_and_after_rest_on_the_same_tests_without_the_moved_one():
 
 
 def test_a_moved_picture_that_sets_the_threshold_alone_is_called_out():
-    made = dataset(normals=12, good=5)
+    made = dataset(normals=6, good=5)
     first, chosen = fitted(made), good_test(made)
     second = fitted(datasets.take_over(made, chosen.digest, first.id))
     normals, line = second.read("normals.json"), second.read("calibration.json")["threshold"]["value"]
@@ -168,7 +168,7 @@ def test_the_same_move_twice_is_one_version():
 
 
 def test_another_request_on_the_new_version_is_not_compared():
-    made = dataset()
+    made = dataset(normals=6)
     first = fitted(made)
     later = fitted(datasets.take_over(made, good_test(made).digest, first.id))
     later.write("run.json", {**later.card, "seed": 9})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,7 @@ def floor_of(name: str) -> int:
     raise AssertionError(f"adlib/{name.replace('.', '/')}.py has no floor in tests/test_layers.py")
 
 
+@functools.cache
 def imports(path: Path, *, at_top_only: bool = False) -> set[str]:
     """Modules that a file imports, `adlib.x` for each name of `from adlib import x`; type-checking blocks left out."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -168,7 +168,7 @@ def test_pixel_figures_leave_out_what_does_not_count():
 @pytest.mark.parametrize("method", ["pixel_median", "padim", "knn"])
 def test_a_defect_outside_raises_no_alarm_and_one_inside_does(method):
     backbone = None if method == "pixel_median" else Backbone(size=64)
-    ready = fitted(dataset(normals=16), method=method, backbone=backbone, region=LEFT)
+    ready = fitted(dataset(normals=8), method=method, backbone=backbone, region=LEFT)
     clean, outside, inside = (
         workflow.look(ready, data) for data in (png(part(5)[0]), with_spot(0.8, 0.5), with_spot(0.25, 0.5))
     )
@@ -184,7 +184,7 @@ def test_a_defect_outside_raises_no_alarm_and_one_inside_does(method):
 
 @pytest.mark.parametrize("letterbox", [False, True])
 def test_with_a_polygon_the_map_is_blank_outside_and_the_alarm_inside(letterbox):
-    ready = fitted(dataset(normals=16), region=TRIANGLE, letterbox=letterbox)
+    ready = fitted(dataset(normals=8), region=TRIANGLE, letterbox=letterbox)
     look = workflow.look(ready, with_spot(0.3, 0.3))
     assert look.alarm
     assert not look.heat[~regions.inside(TRIANGLE, 64, 64)].any()
@@ -192,7 +192,7 @@ def test_with_a_polygon_the_map_is_blank_outside_and_the_alarm_inside(letterbox)
 
 
 def test_fit_and_score_see_the_same_pixels():
-    data = dataset(normals=16)
+    data = dataset(normals=8)
     ready = fitted(data, region=TRIANGLE)
     sample = workflow.train_normals(datasets.samples(data)[0])[0]
     batch = next(iter(ready.batches([sample])))
@@ -209,7 +209,7 @@ def test_a_blank_outside_never_holds_the_peak_of_a_map_below_zero():
 
 def test_defects_outside_the_region_are_left_out_of_the_figures_and_named():
     """Of the world's defects, all lie between a quarter and two thirds of the picture."""
-    data = dataset(normals=16, broken=6)
+    data = dataset(normals=8, broken=6)
     report = fitted(data, region=((0.0, 0.0), (1.0, 0.3))).run.read("report.json")
     masks = [images.raw_mask(s.mask) for s in datasets.samples(data)[0] if s.mask]
     reached = sum(mask[: round(0.3 * 64) + 1].any() for mask in masks)
@@ -221,7 +221,7 @@ def test_defects_outside_the_region_are_left_out_of_the_figures_and_named():
 
 
 def test_the_region_is_kept_in_the_data_set_and_taken_by_the_next_fit():
-    data = dataset(normals=12)
+    data = dataset(normals=6)
     whole = workflow.identity(request(data))
     curation.set_region(data, LEFT)
     assert curation.region(store.Dataset.open(data.id)) == LEFT
@@ -233,7 +233,7 @@ def test_the_region_is_kept_in_the_data_set_and_taken_by_the_next_fit():
 
 
 def test_a_queued_fit_keeps_the_region_it_was_asked_with():
-    data = dataset(normals=12)
+    data = dataset(normals=6)
     curation.set_region(data, LEFT)
     run = store.Run.open(jobs.submit(request(data)))
     curation.set_region(data, TRIANGLE)
@@ -243,7 +243,7 @@ def test_a_queued_fit_keeps_the_region_it_was_asked_with():
 
 
 def test_a_run_keeps_its_region_when_the_data_set_gets_another_and_says_so():
-    data = dataset(normals=12)
+    data = dataset(normals=6)
     ready = fitted(data, region=LEFT)
     picture = with_spot(0.25, 0.5)
     before = workflow.look(ready, picture)
@@ -258,7 +258,7 @@ def test_a_run_keeps_its_region_when_the_data_set_gets_another_and_says_so():
 
 
 def test_a_run_of_an_earlier_version_judges_whole_pictures_and_has_its_old_key():
-    data = dataset(normals=12)
+    data = dataset(normals=6)
     ready = fitted(data)
     card = {name: value for name, value in ready.run.card.items() if name != "region"}
     ready.run.write("run.json", card)
@@ -270,18 +270,25 @@ def test_a_run_of_an_earlier_version_judges_whole_pictures_and_has_its_old_key()
 
 @pytest.mark.parametrize("region", [LEFT, TRIANGLE])
 def test_a_run_takes_its_region_along_when_it_travels(region):
-    ready = fitted(dataset(normals=12), region=region)
+    ready = fitted(dataset(normals=6), region=region)
     arrived = workflow.load(exchange.unpack(io.BytesIO(exchange.pack(ready.run))))
     assert arrived.region == region
     picture = with_spot(0.25, 0.4)
     np.testing.assert_array_equal(workflow.look(arrived, picture).heat, workflow.look(ready, picture).heat)
 
 
+@pytest.fixture(scope="module")
+def card(tmp_path_factory) -> dict:
+    """What the record of a run says."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADLIB_WORKSPACE", str(tmp_path_factory.mktemp("made")))
+        return fitted(dataset(normals=4)).run.card
+
+
 @pytest.mark.parametrize("region", ["x", [[0.1, 0.2]], [[0, 0], [1e400, 1]], {"a": 1}, [[0, 0]] * 500])
-def test_a_region_that_is_none_is_refused_with_the_run_it_came_with(region):
+def test_a_region_that_is_none_is_refused_with_the_run_it_came_with(region, card):
     from adlib import vetting
 
-    card = fitted(dataset(normals=12)).run.card
     with pytest.raises(DataError):
         vetting.file("run.json", {**card, "region": region})
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
+import shutil
 import signal
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +27,23 @@ SMALL = Backbone("offline", size=64)
 
 
 def finished(method: str = "knn", **counts: int) -> store.Run:
-    made = dataset(**{"normals": 16, **counts})
+    """A finished run on a small world in the test's workspace; each is fitted once and copied."""
+    folder, id = _finished(method, *sorted({"normals": 16, **counts}.items()))
+    shutil.copytree(folder, store.workspace(), dirs_exist_ok=True)
+    return store.Run.open(id)
+
+
+@functools.cache
+def _finished(method: str, *counts: tuple[str, int]) -> tuple[Path, str]:
+    folder = Path(tempfile.mkdtemp(prefix="adlib-studies-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with pytest.MonkeyPatch.context() as elsewhere:
+        elsewhere.setenv("ADLIB_WORKSPACE", str(folder))
+        return folder, _fitted(method, dict(counts)).id
+
+
+def _fitted(method: str, counts: dict[str, int]) -> store.Run:
+    made = dataset(**counts)
     request = workflow.Request(made.id, method, {}, SMALL if registry.uses_backbone(method) else None)
     run = store.Run.create()
     run.write("request.json", {**request.as_json(), "key": workflow.identity(request)[0]})

@@ -116,7 +116,7 @@ def test_an_origin_outside_its_grid_is_refused():
 
 @pytest.mark.parametrize("method", list(registry.METHODS))
 def test_every_method_names_a_normal_whose_picture_is_here(method):
-    found = fitted(method, {} if registry.uses_backbone(method) else QUICK[method])
+    found = fitted(method, QUICK[method], normals=8)
     told = why.explain(found, pictures_of(found, "spot")[0].path)
     fitted_names = {row["name"] for row in found.run.read("normals.json") if row["fitted"]}
     assert told.picture is not None
