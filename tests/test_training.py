@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import sys
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from adlib import features, offline
 from adlib.contract import Backbone
-from training import pool, textures
+from adlib.weights import about
+from training import __main__ as training_main
+from training import pool, shipped, textures
 from training.export import export
 from training.pictures import SCENES, picture
 from training.student import plain, sized, standardised, trainable
@@ -189,3 +193,47 @@ def test_the_file_answers_as_the_student_with_its_heads(answers, pictures, teach
             if answers == "units":
                 wanted = wanted * task.std(stage)[:, None, None] + task.mean(stage)[:, None, None]
             torch.testing.assert_close(ours, wanted, rtol=0.02, atol=0.02 * float(wanted.std()))
+
+
+@pytest.mark.parametrize("name", list(shipped.SHIPPED))
+def test_what_ships_was_made_by_the_recipe_that_makes_it_again(name):
+    said, of = about(offline.FILES[name]), shipped.SHIPPED[name]
+    told = json.loads(said["recipe"])
+    assert told == json.loads(json.dumps(asdict(of.recipe)))
+    assert int(said["steps"]) == of.recipe.steps
+    assert (said["answers"], said["padding"]) == (of.answers, of.padding)
+    assert [float(w) for w in said["weights"].split(",")] == list(of.weights)
+
+
+def test_a_file_is_made_from_nothing_and_again_after_a_cut(pictures, tmp_path, monkeypatch, capsys):
+    small = replace(TINY, tasks=("change",), steps=3)
+    monkeypatch.setitem(shipped.SHIPPED, "offline_pure", shipped.Shipped(small, "own", "zeros", (2.0, 1.5, 1.0)))
+    np.save(tmp_path / "pool.npy", pictures)
+    cut = Run(small, pictures)
+    cut.step()
+    cut.save(tmp_path / "cut")
+    made = []
+    for folder in ("whole", "cut", "whole"):
+        argv = [
+            "training",
+            "--threads",
+            "1",
+            "make",
+            "offline_pure",
+            "--pool",
+            tmp_path / "pool.npy",
+            "--folder",
+            tmp_path / folder,
+        ]
+        monkeypatch.setattr(sys, "argv", list(map(str, argv)))
+        training_main.main()
+        made.append(load_file(tmp_path / folder / "offline_pure.safetensors"))
+    for one in made[1:]:
+        for name, value in made[0].items():
+            torch.testing.assert_close(one[name].float(), value.float(), rtol=0.01, atol=1e-3)
+    assert "3 of 3" in capsys.readouterr().out
+    other = Run(replace(small, seed=1), pictures)
+    other.save(tmp_path / "other")
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:-1], str(tmp_path / "other")])
+    with pytest.raises(SystemExit, match="another recipe"):
+        training_main.main()

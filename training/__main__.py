@@ -1,5 +1,6 @@
 """Makes a backbone from nothing but formulas, and measures how well it finds defects.
 
+    python -m training make offline                              make a file that ships, from nothing; goes on after a cut
     python -m training pictures                                  make the pool of pictures, once
     python -m training train runs/one --tasks distil:resnet18    train; --resume goes on after a cut
     python -m training export runs/one offline.safetensors       write the file that adlib reads
@@ -22,13 +23,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training import judge, pool, speed
+from training import judge, pool, shipped, speed
 from training.export import ANSWERS, export
 from training.student import PADDINGS
 from training.train import Recipe, Run, recipe_of, train
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = ROOT / "workspace" / "training"
+COUNT, SIDE = 8000, 192  # pictures of the pool, and their pixels
 
 
 def main() -> None:
@@ -38,9 +40,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     commands = parser.add_subparsers(dest="command", required=True)
 
+    whole = commands.add_parser("make", help="make a file that ships, from nothing")
+    whole.add_argument("name", choices=list(shipped.SHIPPED))
+    whole.add_argument("--folder", type=Path, help="of the run and of the file; workspace/training/NAME, if left out")
+
     making = commands.add_parser("pictures", help="make the pool")
-    making.add_argument("--count", type=int, default=8000)
-    making.add_argument("--side", type=int, default=192, help="pixels")
+    making.add_argument("--count", type=int, default=COUNT)
+    making.add_argument("--side", type=int, default=SIDE, help="pixels")
     making.add_argument("--seed", type=int, default=0)
 
     training = commands.add_parser("train", help="train a student")
@@ -68,7 +74,7 @@ def main() -> None:
     weights = "scale of each stage's answers in relation, as 1 1 1; as they come, if left out"
     writing.add_argument("--weights", type=float, nargs=3, default=(), help=weights)
 
-    for command in (making, training, writing):
+    for command in (whole, making, training, writing):
         command.add_argument("--pool", type=Path, default=HOME / "pool.npy")
 
     judging = commands.add_parser("judge", help="measure backbones on real pictures")
@@ -86,8 +92,19 @@ def main() -> None:
 
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    verbs = {"pictures": _pictures, "train": _train, "export": _export, "judge": _judge, "speed": _speed}
+    verbs = {"make": _make, "pictures": _pictures, "train": _train, "export": _export, "judge": _judge, "speed": _speed}
     verbs[given.command](given)
+
+
+def _make(given: argparse.Namespace) -> None:
+    if not given.pool.exists():
+        pool.make(given.pool, COUNT, SIDE, seed=0)
+    folder = given.folder or HOME / given.name
+    try:
+        shipped.make(given.name, _pool(given), folder, folder / f"{given.name}.safetensors")
+    except ValueError as error:
+        sys.exit(str(error))
+    print(f"{folder / given.name}.safetensors")
 
 
 def _pictures(given: argparse.Namespace) -> None:
