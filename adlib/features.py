@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adlib import networks, offline, remembered, weights
+from adlib import folding, networks, offline, remembered, weights
 from adlib.contract import AdlibError, Backbone, DataError
 from adlib.threads import in_slices
 
@@ -192,7 +192,9 @@ def extractor(backbone: Backbone) -> Extractor:
 
 
 def _build(backbone: Backbone, path: Path) -> Extractor:
-    return Extractor(_network(backbone, path), backbone, anatomy_of(backbone), *_standard(backbone, path))
+    anatomy = anatomy_of(backbone)
+    net = folding.folded(_network(backbone, path), anatomy.side)
+    return Extractor(net, backbone, anatomy, *_standard(backbone, path))
 
 
 def _network(backbone: Backbone, path: Path) -> nn.Module:

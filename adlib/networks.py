@@ -62,7 +62,7 @@ class Network(nn.Module):
         super().__init__()
         self.body: Any = body
         self.stages = stages
-        self.chain = None if chain is None else [[body.get_submodule(path) for path in paths] for paths in chain]
+        self.chain = chain
 
     def forward(self, x: Tensor) -> list[Tensor]:
         if self.chain is None:
@@ -71,9 +71,9 @@ class Network(nn.Module):
             )
             return maps
         maps = []
-        for stage, modules in enumerate(self.chain):
-            for module in modules:
-                x = module(x)
+        for stage, paths in enumerate(self.chain):
+            for path in paths:
+                x = self.body.get_submodule(path)(x)
             if stage in self.stages:
                 maps.append(x)
         return maps

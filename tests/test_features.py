@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-from adlib import features, networks
+from adlib import features, folding, networks
 from adlib.contract import AdlibError, Backbone, WeightsMissing
 from conftest import ROOT
 
@@ -298,3 +298,71 @@ def test_the_offline_backbone_sees_direction_contrast_and_colour():
 def test_the_offline_backbone_answers_the_same_twice():
     a, b = (features.extractor(features.resolve(Backbone("offline"), "all"))(pictures()) for _ in range(2))
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+# --- batch normalisation ----------------------------------------------------------------------------------------------
+
+
+def lively(net):
+    """Statistics, scales and shifts of every norm away from 1 and 0, as training leaves them."""
+    chance = torch.Generator().manual_seed(5)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for tensor, low in (
+                (module.running_mean, -0.3),
+                (module.running_var, 0.5),
+                (module.bias, -0.2),
+                (module.weight, 0.7),
+            ):
+                tensor.data.copy_(low + 0.6 * torch.rand(tensor.shape, generator=chance))
+    return net.eval().requires_grad_(False)
+
+
+def norms(net) -> int:
+    return sum(isinstance(module, torch.nn.BatchNorm2d) for module in net.modules())
+
+
+@pytest.mark.parametrize(
+    ("name", "stages", "left"),
+    [("resnet10t", (1, 2, 3), 0), ("mobilenetv3_small_050", (0, 2), 0), ("tf_efficientnet_b0", (0, 4), 0),
+     ("regnetx_002", (1, 2), 0), ("densenet121", (1,), 6)],
+)  # fmt: skip
+def test_a_network_without_its_norms_answers_as_before(name, stages, left):
+    """A DenseNet normalises what several convolutions made: those norms stay."""
+    net = lively(networks.load(name, 64, stages, None))
+    x = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        wanted = [map_.clone() for map_ in net(x)]
+    assert norms(net) > left
+    with torch.inference_mode():
+        net = folding.folded(net)
+        assert norms(net) == left
+        for found, before in zip(net(x), wanted, strict=True):
+            torch.testing.assert_close(found, before, rtol=1e-4, atol=1e-5 * float(before.abs().max()))
+
+
+class Odd(torch.nn.Module):
+    """A net whose convolution is looked at by more than the norm after it, or changed before the norm sees it."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.conv, self.norm = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        made = self.conv(x)
+        if self.kind == "in place":
+            made.relu_()
+        if self.kind == "twice":
+            return [self.norm(made), self.norm(self.conv(x + 1))]
+        return [self.norm(made) + (made if self.kind == "beside" else 0)]
+
+
+@pytest.mark.parametrize("kind", ["beside", "in place", "twice"])
+def test_a_norm_that_cannot_be_folded_stays(kind):
+    net = lively(Odd(kind))
+    x = torch.randn(1, 3, 20, 20, generator=torch.Generator().manual_seed(1))
+    wanted = net(x)
+    net = folding.folded(net)
+    assert norms(net) == 1
+    assert all(torch.equal(a, b) for a, b in zip(net(x), wanted, strict=True))

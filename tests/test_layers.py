@@ -21,7 +21,8 @@ FLOORS = [
         "pixel_counts", "alt_text", "intervals", "lines", "rules", "markup", "svg",
     },
     {
-        "frames", "machine", "weights", "states", "networks", "offline", "features", "arrays", "items", "layouts", "sources",
+        "frames", "machine", "weights", "states", "networks", "folding", "offline", "features", "arrays", "items", "layouts",
+        "sources",
         "intake", "curation", "datasets", "doctor", "diagnoses", "suspects", "traits", "samples", "_sample_*",
     },
     {"methods._*"},
@@ -37,7 +38,7 @@ FLOORS = [
     {"__main__"},
 ]  # fmt: skip
 TORCH_ROOMS = {
-    "weights", "features", "networks", "offline", "states", "threads", "maps", "store", "machine", "batches",
+    "weights", "features", "networks", "folding", "offline", "states", "threads", "maps", "store", "machine", "batches",
     "fitting", "inspection", "gaussian_study", "remembered", "experiments",
 }  # and methods  # fmt: skip
 PAGES_MAY_CALL = {
