@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 AXE = ROOT / "tests" / "vendor" / "axe-core" / "axe.min.js"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PATIENCE = 60_000  # milliseconds that a page may take on a busy machine before a test fails
+PATIENCE = 180_000  # milliseconds that a page may take on a busy machine before a test fails
 
 MOMENT = 600  # milliseconds without change after which a page is taken to be ready
 QUIET = """(moment) => {
