@@ -24,6 +24,7 @@ from adlib.threads import in_slices
 
 CHUNK = 4  # pictures run at once on a CPU: as fast as more (their maps stay in the cache), with less memory
 KEPT = 4  # networks kept in memory
+LARGEST = 256  # pixels of the picture with which a network is made ready: larger ones only take longer
 
 
 class Extractor:
@@ -43,9 +44,12 @@ class Extractor:
         self.strides = tuple(anatomy.strides[stage] for stage in backbone.stages)
         self._sides = anatomy.sides
         self._chunk = 1 if backbone.name in weights.BUILT_IN and self.dtype == torch.float32 else CHUNK
-        self._net = net.eval().requires_grad_(False).to(self.device, self.dtype).to(memory_format=self.layout)
         self._shift = -torch.tensor(mean, device=self.device)[:, None, None]
         self._scale = 1 / torch.tensor(std, device=self.device)[:, None, None]
+        self._net = net.eval().requires_grad_(False).to(self.device, self.dtype).to(memory_format=self.layout)
+        if self.device.type == "cpu":
+            side = min(backbone.size, LARGEST)
+            self._net = folding.fused(self._net, self._standardised(folding.trial(side)))
 
     def __call__(self, pixels: Tensor) -> list[Tensor]:
         """pixels: (B, 3, H, W) in [0, 1], on any device → float32 maps (B, C, h, w) on `device()`, one a stage."""

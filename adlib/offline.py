@@ -38,17 +38,9 @@ class Form:
     padding: str = "zeros"
 
 
-class Conv(nn.Conv2d):
-    """A 3x3 convolution over maps (B, C, h, w) of any size, which are continued beyond their border as `padding` says."""
-
-    def __init__(self, given: int, made: int, stride: int, padding: str, bias: bool = True) -> None:
-        super().__init__(given, made, 3, stride, padding=1, bias=bias)
-        self.continued = padding
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.continued == "zeros":
-            return super().forward(x)
-        return F.conv2d(mirrored(x), self.weight, self.bias, self.stride)
+def conv3x3(given: int, made: int, stride: int, padding: str, bias: bool = True) -> nn.Conv2d:
+    """What maps are convolved with, once `BORDERS` has continued them."""
+    return nn.Conv2d(given, made, 3, stride, padding=1 if padding == "zeros" else 0, bias=bias)
 
 
 def mirrored(x: Tensor) -> Tensor:
@@ -67,6 +59,11 @@ def mirrored(x: Tensor) -> Tensor:
     return whole
 
 
+def unchanged(x: Tensor) -> Tensor:
+    return x
+
+
+BORDERS = {"zeros": unchanged, "reflect": mirrored}  # by `Form.padding`; convolutions add zeros themselves
 Maker = Callable[[int, int, int, str], nn.Module]
 
 
@@ -75,11 +72,12 @@ class Block(nn.Module):
 
     def __init__(self, width: int, padding: str, conv: Maker) -> None:
         super().__init__()
+        self.border, self.relu = BORDERS[padding], nn.ReLU(inplace=True)
         self.first, self.second = conv(width, width, 1, padding), conv(width, width, 1, padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.first(x), inplace=True)
-        return F.relu(self.second(y) + x, inplace=True)
+        y = self.relu(self.first(self.border(x)))
+        return F.relu(self.second(self.border(y)) + x, inplace=True)
 
 
 class OfflineNet(nn.Module):
@@ -88,24 +86,28 @@ class OfflineNet(nn.Module):
     conv: makes every 3x3 convolution; training passes one that normalises, whose folded twin ships.
     """
 
-    def __init__(self, stages: tuple[int, ...], form: Form, conv: Maker = Conv) -> None:
+    def __init__(self, stages: tuple[int, ...], form: Form, conv: Maker = conv3x3) -> None:
         super().__init__()
         self.stages, self.form = stages, form
-        self.stem = conv(3, form.stem, 2, form.padding)
+        self.border = BORDERS[form.padding]
+        self.stem, self.relu = conv(3, form.stem, 2, form.padding), nn.ReLU(inplace=True)
         self.down, self.blocks, self.heads = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        self.relus = nn.ModuleList()  # one a place: `folding.fused` tells by it what follows which convolution
         given = form.stem
         for stage in range(max(stages) + 1):
             made = form.widths[stage]
             self.down.append(conv(given, made, 2, form.padding))
+            self.relus.append(nn.ReLU(inplace=True))
             self.blocks.append(Block(made, form.padding, conv))
             self.heads.append(nn.Conv2d(made, form.channels[stage], 1) if form.channels else nn.Identity())
             given = made
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        x = F.relu(self.stem(x), inplace=True)
+        x = self.relu(self.stem(self.border(x)))
         maps = []
-        for stage, (down, block, head) in enumerate(zip(self.down, self.blocks, self.heads, strict=True)):
-            x = block(F.relu(down(x), inplace=True))
+        parts = zip(self.down, self.relus, self.blocks, self.heads, strict=True)
+        for stage, (down, relu, block, head) in enumerate(parts):
+            x = block(relu(down(self.border(x))))
             if stage in self.stages:
                 maps.append(head(x))
         return maps

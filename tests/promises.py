@@ -370,6 +370,14 @@ def _tensors(values: Any, found: list[Tensor] | None = None) -> list[Tensor]:
     return found
 
 
+def _storage(tensor: Tensor) -> tuple[int, int]:
+    """A number of its own, and bytes.  Weights in the processor's own order do not say where they lie; they share nothing."""
+    if tensor.is_mkldnn:
+        return -id(tensor), tensor.numel() * tensor.element_size()
+    storage = tensor.untyped_storage()
+    return storage.data_ptr(), storage.nbytes()
+
+
 class Meter(TorchDispatchMode):
     """Bytes that torch and numpy hold at once, counted storage by storage: the same figure every time, unlike RSS.
 
@@ -397,11 +405,10 @@ class Meter(TorchDispatchMode):
         answers = _tensors(made)
         if answers:
             tensors = _tensors((args, kwargs))
-            given = {t.untyped_storage().data_ptr() for t in tensors}
+            given = {_storage(t)[0] for t in tensors}
             for tensor in answers:
                 if not any(tensor is t for t in tensors):  # not the answer of an `add_`
-                    storage = tensor.untyped_storage()
-                    address, size = storage.data_ptr(), storage.nbytes()
+                    address, size = _storage(tensor)
                     if size and (address in self.live or address not in given):
                         self._saw(tensor, address, size)
         self._look()

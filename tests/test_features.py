@@ -366,3 +366,68 @@ def test_a_norm_that_cannot_be_folded_stays(kind):
     net = folding.folded(net)
     assert norms(net) == 1
     assert all(torch.equal(a, b) for a, b in zip(net(x), wanted, strict=True))
+
+
+def ready(net) -> int:
+    return sum(isinstance(module, folding.Ready) for module in net.modules())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("name", "stages", "least"),
+    [("resnet10t", (1, 2, 3), 9), ("mobilenetv2_050", (0, 2), 1), ("regnety_002", (1, 2), 1),
+     ("mobilenetv3_small_050", (0, 2), 0)],
+)  # fmt: skip
+def test_convolutions_made_ready_answer_as_before_at_any_size(name, stages, least, precision):
+    """In float32 those that see all channels of several cells; in bf16 more, where the processor has bf16 of its own.
+
+    least: how many those are; the second and third net have one, the fourth has no ReLU behind its only one.
+    """
+    made = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision], torch.channels_last
+    net = folding.folded(lively(networks.load(name, 64, stages, None))).to(made[0]).to(memory_format=made[1])
+    pictures = [
+        folding.trial(side).expand(n, -1, -1, -1).to(made[0], memory_format=made[1]) for side, n in ((64, 1), (96, 3))
+    ]
+    with torch.inference_mode():
+        wanted = [net(x) for x in pictures]
+        net = folding.fused(net, pictures[0])
+        if precision == "fp32":
+            assert ready(net) == least
+        elif features._fast_bf16():
+            assert ready(net) > least
+        for x, before in zip(pictures, wanted, strict=True):
+            for found, map_ in zip(net(x), before, strict=True):
+                assert (found - map_).abs().max() <= (1e-5 if precision == "fp32" else 0.02) * map_.abs().max()
+
+
+class Chancy(torch.nn.Module):
+    """A net with a ReLU after a convolution, and something else that comes between them, or looks at the convolution."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.conv, self.relu = (
+            torch.nn.Conv2d(3, 4, 3, padding_mode="circular" if kind == "circular" else "zeros"),
+            torch.nn.ReLU(),
+        )
+
+    def forward(self, x):
+        made = self.conv(x)
+        if self.kind == "in place":
+            made.sub_(1)
+        if self.kind == "twice":
+            return [self.relu(made), self.relu(self.conv(x + 1) - 1)]
+        if self.kind == "weights":
+            return [self.relu(made) + self.conv.weight.mean()]
+        return [self.relu(made) + (made if self.kind == "beside" else 0)]
+
+
+@pytest.mark.parametrize("kind", ["beside", "in place", "twice", "weights", "circular"])
+def test_a_relu_that_does_not_only_follow_its_convolution_stays(kind):
+    net = Chancy(kind).eval().requires_grad_(False)
+    x = folding.trial(20)
+    wanted = net(x)
+    net = folding.fused(net, x)
+    assert isinstance(net.relu, torch.nn.ReLU)
+    assert ready(net) == 0
+    assert all(torch.equal(a, b) for a, b in zip(net(x), wanted, strict=True))

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
-from adlib import features, metrics, offline, samples, weights
+from adlib import features, folding, metrics, offline, samples, weights
 from adlib.contract import Backbone
 from adlib.methods.patchcore import PatchCore
 from conftest import ROOT
@@ -62,12 +63,12 @@ def test_a_net_cut_after_its_last_stage_answers_as_the_whole_one(stages, name):
 @pytest.mark.parametrize("channels", [3, 8])
 def test_a_convolution_sees_beyond_the_border_what_its_padding_says(padding, stride, channels):
     x = torch.randn(1, channels, 7, 6, generator=torch.Generator().manual_seed(0))
-    conv = offline.Conv(channels, 3, stride, padding)
+    conv = offline.conv3x3(channels, 3, stride, padding)
     modes = {"zeros": "constant", "reflect": "reflect"}
     padded = np.pad(x.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)), mode=modes[padding])
     with torch.no_grad():
         wanted = torch.nn.functional.conv2d(torch.from_numpy(padded), conv.weight, conv.bias, stride)
-        torch.testing.assert_close(conv(x), wanted)
+        torch.testing.assert_close(conv(offline.BORDERS[padding](x)), wanted)
 
 
 @pytest.mark.parametrize("channels", [3, 8])
@@ -134,3 +135,12 @@ def test_what_was_measured_of_the_suggested_backbones_stands_in_the_results():
     told = {one.name: one.measured for one in weights.SUGGESTED if one.measured is not None}
     names = ("offline", "offline_pure", "resnet18.tv_in1k")
     assert told == {name: round(cell, 3) for name, cell in zip(names, cells, strict=True)}
+
+
+@each
+@pytest.mark.parametrize("stages", [(0,), (0, 1, 2)])
+def test_the_built_in_network_runs_with_its_convolutions_made_ready(name, stages):
+    net = features.extractor(Backbone(name, stages, precision="fp32"))._net
+    convs = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
+    assert sum(isinstance(module, folding.Ready) for module in net.modules()) == 1 + 3 * len(stages)
+    assert all(conv.kernel_size == (1, 1) for conv in convs)

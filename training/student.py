@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from adlib.offline import Conv, Form, OfflineNet
+from adlib.offline import Form, OfflineNet, conv3x3
 
 MEAN = torch.tensor((0.485, 0.456, 0.406))[:, None, None]
 PADDINGS = ("zeros", "reflect")
@@ -22,7 +22,7 @@ class ConvNorm(nn.Module):
 
     def __init__(self, given: int, made: int, stride: int, padding: str) -> None:
         super().__init__()
-        self.conv = Conv(given, made, stride, padding, bias=False)
+        self.conv = conv3x3(given, made, stride, padding, bias=False)
         self.norm = nn.BatchNorm2d(made)
 
     def forward(self, x: Tensor) -> Tensor:
