@@ -16,7 +16,7 @@ from adlib import features, offline
 from adlib.contract import Backbone
 from adlib.weights import about
 from training import __main__ as training_main
-from training import pool, shipped, textures
+from training import pool, shipped, speed, textures
 from training.export import export
 from training.pictures import SCENES, picture
 from training.student import plain, sized, standardised, trainable
@@ -237,3 +237,9 @@ def test_a_file_is_made_from_nothing_and_again_after_a_cut(pictures, tmp_path, m
     monkeypatch.setattr(sys, "argv", [*sys.argv[:-1], str(tmp_path / "other")])
     with pytest.raises(SystemExit, match="another recipe"):
         training_main.main()
+
+
+def test_pace_is_told_beside_the_other_network_as_it_comes_and_as_it_runs_here(teacher):
+    found = speed.paces("offline", "resnet10t", 64, rounds=1)
+    assert [(pace.precision, pace.count) for pace in found] == [(p, n) for p in ("fp32", "bf16") for n in (1, 4, 16)]
+    assert all(pace.ms > 0 and pace.plain > 0 and pace.ready > 0 for pace in found)

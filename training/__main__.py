@@ -86,6 +86,7 @@ def main() -> None:
     judging.add_argument("--keep", type=Path, default=HOME / "judged.jsonl")
 
     timing = commands.add_parser("speed", help="time it beside another backbone")
+    timing.add_argument("--ours", choices=list(shipped.SHIPPED), default="offline")
     timing.add_argument("--other", default="resnet18")
     timing.add_argument("--side", type=int, default=256, help="pixels")
     timing.add_argument("--rounds", type=int, default=21)
@@ -153,8 +154,11 @@ def _judge(given: argparse.Namespace) -> None:
 
 
 def _speed(given: argparse.Namespace) -> None:
-    for (precision, count), (ms, ratio) in speed.ratios(given.other, given.side, given.rounds).items():
-        print(f"{precision}, {count} at once: {ms:.2f} ms a picture, {given.other} takes {ratio:.2f} times as long")
+    for pace in speed.paces(given.ours, given.other, given.side, given.rounds):
+        print(
+            f"{pace.precision}, {pace.count} at once: {pace.ms:.2f} ms a picture; {given.other} takes {pace.plain:.2f} times "
+            f"as long as timm gives it, {pace.ready:.2f} as adlib runs it"
+        )
 
 
 def _pool(given: argparse.Namespace) -> np.ndarray:
