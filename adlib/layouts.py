@@ -96,9 +96,7 @@ def _split_tree(folders: dict[str, Parts], counts: Counter[str]) -> tuple[dict[s
         for folder, parts in folders.items()
         if (place := places[folder]) is not None and parts[place].lower() in _TRAIN
     }
-    beside: dict[
-        str, int
-    ] = {}  # where nothing is called train: a folder named good outside `test` is what to learn from
+    beside = {}  # where nothing is called train, a folder named good outside `test` is what to learn from
     if not learned:
         goods = {folder: _first(parts, _GOOD) for folder, parts in folders.items() if places[folder] is None}
         beside = {folder: good for folder, good in goods.items() if good is not None}

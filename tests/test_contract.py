@@ -11,8 +11,7 @@ from adlib import registry
 from adlib.contract import Backbone
 from promises import PROMISES, Subject
 
-# Settings with which a fit on tiny pictures takes a moment and every bounded sample is full.  The autoencoders learn for
-# several epochs; the loop is the same for all, and one will do for the others.
+# Settings with which a fit on tiny pictures takes a moment and every bounded sample is full.
 QUICK: dict[str, dict[str, Any]] = {
     "patchcore": {"coreset": 0.2, "max_patches": 500, "projection": 16},
     "padim": {"channels": 20},
@@ -25,13 +24,13 @@ QUICK: dict[str, dict[str, Any]] = {
     "metric_learning": {"size": 16, "embedding": 16, "warm_up": 0, "epochs": 1, "max_pictures": 40},
     "pixel_median": {"max_pictures": 8},
     "autoencoder": {"size": 16, "width": 4, "code": 8, "epochs": 2, "max_pictures": 40},
-    "pixelcnn": {"size": 12, "levels": 4, "features": 6, "blocks": 1, "epochs": 1, "rate": 0.02, "max_pictures": 40},
+    "pixelcnn": {"size": 12, "levels": 4, "features": 6, "blocks": 1, "epochs": 2, "rate": 0.02, "max_pictures": 40},
     "vae": {"network": "dense", "size": 12, "code": 4, "draws": 2, "noise": 0.0, "epochs": 3, "max_pictures": 40},
     "anogan": {
         "size": 16, "width": 4, "code": 8, "epochs": 1, "max_pictures": 40, "steps": 5, "candidates": 8, "weight": 0.01,
     },
-    "ganomaly": {"size": 16, "width": 4, "code": 8, "epochs": 1, "max_pictures": 40},
-    "skip_ganomaly": {"size": 16, "width": 4, "epochs": 1, "max_pictures": 40},
+    "ganomaly": {"size": 16, "width": 4, "code": 8, "epochs": 2, "max_pictures": 40},
+    "skip_ganomaly": {"size": 16, "width": 4, "epochs": 2, "max_pictures": 40},
     "f_anogan": {
         "size": 16, "width": 4, "code": 8, "epochs": 1, "encoder_epochs": 1, "max_pictures": 40, "weight": 0.01,
     },
