@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from adlib.contract import DataError
-from adlib.items import Item, clean_name
+from adlib.items import UNREADABLE, Item, clean_name
 
 MAX_BYTES = 512 << 20  # of one file of numbers, unpacked
 
@@ -130,7 +130,7 @@ def _npz(source: Path | bytes, name: str) -> Iterator[Stack]:
                     "'{name}' holds no x_train and y_train, as MNIST's mnist.npz does.", name=clean_name(name)
                 )
             found = {key: _npy(members, held[key], name) for key in wanted if key in held}
-    except (OSError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError):
+    except UNREADABLE:
         raise _damaged(name) from None
     for split in ("train", "test"):
         if f"x_{split}" in found and f"y_{split}" in found:

@@ -22,6 +22,7 @@ import numpy as np
 
 from adlib import registry, results, store, vetting
 from adlib.contract import Backbone, DataError, Sample, say
+from adlib.items import UNREADABLE
 
 STATE, ARRAYS, SHEET = "state.safetensors", "arrays.safetensors", "scores.csv"
 _NPY = ("maps", "embeddings", "normals")  # kept as .npy beside a run, as one safetensors file in the zip
@@ -74,7 +75,7 @@ def unpack(file: IO[bytes] | Path) -> store.Run:
                 name: vetting.file(name, _json(archive, members[name])) for name in vetting.NAMES if name in members
             }
             return _write(archive, members, contents)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, OSError, NotImplementedError, RuntimeError):
+    except UNREADABLE:
         raise DataError("This zip is damaged or was cut off. Download the run again.") from None
 
 

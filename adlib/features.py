@@ -24,7 +24,7 @@ from adlib.threads import in_slices
 
 CHUNK = 4  # pictures run at once on a CPU: as fast as more (their maps stay in the cache), with less memory
 KEPT = 4  # networks kept in memory
-LARGEST = 256  # pixels of the picture with which a network is made ready: larger ones only take longer
+LARGEST = 256  # pixels of the picture with which a network is made ready: the order found there also suits larger ones
 
 
 class Extractor:

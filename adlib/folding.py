@@ -11,7 +11,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 CLOSE = {torch.float32: 1e-4, torch.bfloat16: 0.02}  # of the largest value of a map
 SIDE = 64  # pixels of the picture that is tried, where the net takes any
-RELUS: dict[type[nn.Module], tuple[str, list[float]]] = {nn.ReLU: ("relu", []), nn.ReLU6: ("hardtanh", [0.0, 6.0])}
 
 Pair = tuple[nn.Conv2d, nn.Module]  # and what follows it
 Shapes = dict[nn.Conv2d, list[int]]  # of what each plain convolution is given
@@ -43,30 +42,26 @@ def fused(net: nn.Module, x: Tensor) -> nn.Module:
     """The network, as it will run on a CPU, with every ReLU that directly follows a convolution computed by it, and the
     weights of its convolutions in the processor's own order once instead of at every call.
 
-    x: a picture of the net's type and layout, as large as those to come; the processor's order depends on its size.
+    x: a picture of the net's type and layout, about as large as those to come; the processor's order depends on its size.
     The net is changed in place, or left as it was where no ReLU follows a convolution, where it would answer otherwise, and
     where oneDNN, the library beneath, lacks these functions.
     """
 
-    def gains(conv: nn.Conv2d) -> bool:
-        """As measured; in float32 those with 1x1 weights and of single channels are slower this way, and lose bits."""
-        if x.dtype == torch.float32:
-            return conv.groups == 1 and max(conv.kernel_size) > 1
-        return conv.groups in (1, conv.in_channels)
-
     def changes(pairs: Sequence[Pair], shapes: Shapes) -> Changes:
-        followed = {conv: relu for conv, relu in pairs if conv in shapes and gains(conv)}
+        gaining = [
+            conv for conv in shapes if conv.groups == 1 and max(conv.kernel_size) > 1
+        ]  # others may lose: decision 43
+        followed = {conv: relu for conv, relu in pairs if conv in gaining}
         if not followed or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
             return {}
         changed: Changes = {relu: nn.Identity() for relu in followed.values()}
         try:
-            for conv in filter(gains, shapes):
-                changed[conv] = Ready(conv, shapes[conv], followed.get(conv))
+            changed |= {conv: Ready(conv, shapes[conv], conv in followed) for conv in gaining}
         except RuntimeError:  # as where the processor has no bf16 of its own
             return {}
         return changed
 
-    return _changed(net, tuple(RELUS), changes, x)
+    return _changed(net, (nn.ReLU,), changes, x)
 
 
 def trial(side: int = 0) -> Tensor:
@@ -80,12 +75,12 @@ class Ready(nn.Module):
     shape: of what it will be given; anything else is taken too, but more slowly.
     """
 
-    def __init__(self, conv: nn.Conv2d, shape: list[int], relu: nn.Module | None) -> None:
+    def __init__(self, conv: nn.Conv2d, shape: list[int], relu: bool) -> None:
         super().__init__()
         if isinstance(conv.padding, str) or conv.padding_mode != "zeros":
             raise RuntimeError("oneDNN has no such border")
         self.how = ([*conv.padding], [*conv.stride], [*conv.dilation], conv.groups)
-        self.after = (*(("none", []) if relu is None else RELUS[type(relu)]), "")
+        self.after: tuple[str, list[float], str] = ("relu" if relu else "none", [], "")
         self.bias = conv.bias
         self.weight = torch.ops.mkldnn._reorder_convolution_weight(conv.weight, *self.how, shape)
 
@@ -104,13 +99,13 @@ def _changed(
 
     kinds: what may follow a convolution.  changes: what to exchange, told what follows which and all convolutions.
     """
-    if not any(isinstance(module, kinds) for module in net.modules()):
+    if not any(type(module) in kinds for module in net.modules()):
         return net
     with torch.inference_mode(False), torch.no_grad():  # tensors of inference tell no version
         pairs, shapes, wanted = _followers(net, kinds, x)
         changed = changes(pairs, shapes)
         _exchange(net, changed)
-        if not _agrees(net, x, wanted):
+        if changed and not _agrees(net, x, wanted):
             _exchange(net, {new: old for old, new in changed.items()})
     return net
 

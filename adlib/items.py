@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +17,8 @@ from adlib.images import SUFFIXES
 
 _DEEPEST, _LONGEST = 10, 80  # folders in a name, characters in each of its parts
 _HIDDEN = frozenset({"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin"})
+# What reading a damaged zip may raise: Python's zipfile lets the errors of what it calls through.
+UNREADABLE = (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error)
 _NO_PART = re.compile(r"\.{0,2}|[A-Za-z]:")  # nothing, here, up, or a drive
 
 

@@ -10,7 +10,6 @@ import io
 import os
 import stat
 import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -18,7 +17,7 @@ from typing import IO
 
 from adlib import arrays
 from adlib.contract import DataError, Sentence, say
-from adlib.items import Item, Refused, clean_name, is_hidden, is_picture, suffix_of, wrong_type
+from adlib.items import UNREADABLE, Item, Refused, clean_name, is_hidden, is_picture, suffix_of, wrong_type
 
 MAX_FILES = 100_000  # in one folder, zip or upload
 MAX_FILE = 256 << 20  # bytes of one file
@@ -27,7 +26,6 @@ MAX_RATIO = 100  # how far a member of a zip may swell …
 _RATIO_FROM = 1 << 20  # … once it is as large as this: small empty masks shrink further, and harm nobody
 
 _LINK = stat.S_IFLNK
-_UNREADABLE = (OSError, RuntimeError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError)
 Source = Iterator[Item | Refused]
 
 
@@ -105,7 +103,7 @@ def from_zip(source: Path | IO[bytes], name: str = "") -> Source:
     try:
         with zipfile.ZipFile(source) as members:
             yield from _members(members, shown)
-    except _UNREADABLE:
+    except UNREADABLE:
         yield Refused(shown, say("The zip is damaged or cut off. Make it again."))
 
 
@@ -130,8 +128,8 @@ def _members(zipped: zipfile.ZipFile, shown: str) -> Source:
         try:
             with zipped.open(info) as file:
                 data = file.read(MAX_FILE + 1)  # the header may lie about the size, so the reading itself is bounded
-        except _UNREADABLE as error:
-            reason = say("Damaged in the zip, or packed in an unusual way ({why}).", why=type(error).__name__)
+        except UNREADABLE:
+            reason = say("Damaged in the zip, or packed in an unusual way. Make the zip again.")
             yield Refused(clean_name(name), reason)
             continue
         total += len(data)

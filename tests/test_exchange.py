@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import stat
 import struct
 import zipfile
@@ -137,6 +138,27 @@ def test_a_link_is_refused(packed):
     with zipfile.ZipFile(out, "a") as archive:
         archive.writestr(link, "/etc/passwd")
     assert "link" in refuses(out)
+
+
+def test_a_zip_with_wrong_bytes_anywhere_is_taken_in_or_refused_and_nothing_else(packed):
+    """Wrong bytes in a member and in the zip's own list raise a dozen kinds of error within."""
+    data, chance = packed[1], random.Random(0)
+    with zipfile.ZipFile(io.BytesIO(data)) as whole:
+        starts = [(info.header_offset, info.compress_size + 60) for info in whole.infolist()]
+        starts += [(whole.start_dir, len(data) - whole.start_dir)] * len(starts)
+    refused = 0
+    for _ in range(300):
+        wrong = bytearray(data)
+        start, length = chance.choice(starts)
+        for _ in range(chance.choice((1, 2, 8))):
+            wrong[min(len(data) - 1, start + chance.randrange(length))] = chance.randrange(256)
+        before = folders()
+        try:
+            exchange.unpack(io.BytesIO(bytes(wrong))).delete()
+        except DataError:
+            refused += 1
+        assert folders() == before
+    assert refused > 150
 
 
 def test_what_is_no_zip_or_was_cut_off_is_refused(packed):

@@ -243,3 +243,7 @@ def test_pace_is_told_beside_the_other_network_as_it_comes_and_as_it_runs_here(t
     found = speed.paces("offline", "resnet10t", 64, rounds=1)
     assert [(pace.precision, pace.count) for pace in found] == [(p, n) for p in ("fp32", "bf16") for n in (1, 4, 16)]
     assert all(pace.ms > 0 and pace.plain > 0 and pace.ready > 0 for pace in found)
+    x = torch.rand(1, 3, 64, 64)
+    plain_one = speed._plain("resnet10t", torch.float32)(x)
+    here = features.extractor(features.resolve(Backbone("resnet10t", precision="fp32"), "early"))(x)
+    assert [m.shape for m in plain_one] == [m.shape for m in here]
