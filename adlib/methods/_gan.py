@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import math
-from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
@@ -302,12 +301,12 @@ class Adversarial(Drawing):
     share: float
     sigma: float
 
-    @abstractmethod
     def _look(self, net: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x: (B, C, s, s) → the same drawn again, how far the features of both are apart (B,), the code (B, D).
 
         Without gradients; B is always ROWS.
         """
+        raise NotImplementedError
 
     def _drawn(self, network: Any, x: Tensor) -> Tensor:
         return self._look(network, x)[0]
